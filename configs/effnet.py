@@ -1,0 +1,33 @@
+"""EfficientNet-B0 on HAM10000 at 224 px, by gradual unfreezing: head first, then top to bottom.
+
+    python -m skinjax.main --config=configs/effnet.py \
+        --config.data.raw_dir=PATH/TO/ham10000 --workdir=runs/effnet
+
+Published weights can't be loaded yet, and a frozen random backbone learns nothing, so without
+`model.pretrained` the run says so and trains everything in one phase of `epochs`.
+
+Not measured: neither on a GPU nor to the end on a CPU.
+"""
+
+from ml_collections import ConfigDict
+
+from skinjax.config import default_config, phase
+
+
+def get_config() -> ConfigDict:
+    """Five phases over 30 epochs; each has its own warm-up and cosine."""
+    config = default_config()
+    config.model.name = "efficientnet_b0"
+    config.epochs = 30
+    config.batch_size = 64
+    config.optimizer.learning_rate = 1e-3
+    config.loss.class_weight_exponent = 0.5
+    top = ("head", "top")
+    config.phases = (
+        phase(("head",), epochs=4),
+        phase((*top, "block7"), epochs=6, learning_rate_factor=0.5),
+        phase((*top, "block7", "block6"), epochs=6, learning_rate_factor=0.3),
+        phase((*top, "block7", "block6", "block5", "block4"), epochs=6, learning_rate_factor=0.2),
+        phase(("*",), epochs=8, learning_rate_factor=0.1),
+    )
+    return config

@@ -1,0 +1,266 @@
+"""Orbax checkpoints: parameters, training state, data iterator, and a description of it all."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from skinjax import config as config_lib
+from skinjax.errors import InputError
+from skinjax.train_step import TrainState
+
+_LATEST_KEPT = 2  # so that there is one before the latest, should that be unreadable
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint says of itself: with the parameters, all that predicting needs.
+
+    Attributes:
+      step: finished steps.
+      epoch: finished epochs, with the fraction.
+      phase: index of the phase that the optimizer state belongs to.
+      metrics: of the validation split at this step; empty between evaluations.
+      classes: names in the order of the outputs.
+      config: the resolved config as JSON: preprocessing, normalisation, model.
+      fingerprint: of the prepared data.
+    """
+
+    step: int
+    epoch: float
+    phase: int
+    metrics: dict[str, float]
+    classes: tuple[str, ...]
+    config: str
+    fingerprint: str
+
+
+class Checkpointer:
+    """Saves in the background; keeps the latest and the best, and reads back what is whole."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        metric: str,
+        higher_is_better: bool,
+        keep_best: int = 1,
+        read_only: bool = False,
+    ) -> None:
+        """Opens a folder of checkpoints; `metric` chooses the best among those that have it."""
+        self.directory = Path(directory).resolve()
+        self._metric = metric
+        self._sign = 1 if higher_is_better else -1
+        policy = preservation_policy.AnyPreservationPolicy(
+            [
+                preservation_policy.LatestN(_LATEST_KEPT),
+                preservation_policy.BestN(
+                    get_metric_fn=lambda metrics: self._sign * metrics[metric],
+                    n=keep_best,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        self._open: Callable[[], ocp.CheckpointManager] = lambda: ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policy,
+                read_only=read_only,
+                create=not read_only,
+                enable_async_checkpointing=not read_only,
+            ),
+            item_names=("variables", "training", "data", "description"),
+        )
+        self._manager = self._open()
+
+    def save(self, state: TrainState, data_state: Any, description: Description) -> None:
+        """Starts saving; waits only for the save before this one.
+
+        Args:
+          state: replicated; copied to the host first, so that the step may reuse its memory.
+          data_state: the data iterator's, JSON-able.
+          description: its `step` names the checkpoint.
+        """
+        if description.step in self._manager.all_steps():
+            return
+        host = jax.tree.map(lambda leaf: np.array(leaf), state)
+        metrics = description.metrics if self._metric in description.metrics else None
+        self._manager.save(
+            description.step,
+            args=ocp.args.Composite(
+                variables=ocp.args.StandardSave(_variables(host)),
+                training=ocp.args.StandardSave(_training(host)),
+                data=ocp.args.JsonSave({"state": data_state}),
+                description=ocp.args.JsonSave({"format": _FORMAT, **asdict(description)}),
+            ),
+            metrics=metrics,
+            force=True,
+        )
+
+    def wait(self) -> None:
+        """Waits until what was saved is on the disk; raises what went wrong while writing it."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and releases the folder."""
+        self._manager.close()
+
+    def steps(self) -> list[int]:
+        """Lists the steps that have a finished checkpoint, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def describe(self, step: int) -> Description:
+        """Reads a checkpoint's description.
+
+        Raises:
+          InputError: it is missing or unreadable.
+        """
+        try:
+            args = ocp.args.Composite(description=ocp.args.JsonRestore())
+            values = dict(self._manager.restore(step, args=args)["description"])
+            if values.pop("format") != _FORMAT:
+                raise ValueError("it is of another version of skinjax")
+            return Description(**{**values, "classes": tuple(values["classes"])})
+        except Exception as error:
+            raise InputError(
+                f"checkpoint {step} in {self.directory} can't be read ({_first_line(error)})"
+            ) from error
+
+    def choose(self, which: str) -> int:
+        """Returns the step that "best", "latest" or a number names.
+
+        Raises:
+          InputError: there is none, with a list of those that there are.
+        """
+        steps = self.steps()
+        if not steps:
+            raise InputError(f"{self.directory} has no finished checkpoint; train first")
+        if which == "latest":
+            return steps[-1]
+        if which == "best":
+            scored = {s: self.describe(s).metrics.get(self._metric) for s in steps}
+            known = {s: self._sign * v for s, v in scored.items() if v is not None}
+            if known:
+                return max(known, key=lambda s: (known[s], s))
+            logging.warning("no checkpoint has %s; taking the latest", self._metric)
+            return steps[-1]
+        if which.isdigit() and int(which) in steps:
+            return int(which)
+        raise InputError(
+            f"--checkpoint={which} is none of best, latest or a step of {self.directory}; "
+            f"it has: {'; '.join(self.listing())}"
+        )
+
+    def listing(self) -> list[str]:
+        """Describes each checkpoint in a line: step, epoch and metric."""
+        lines = []
+        for step in self.steps():
+            about = self.describe(step)
+            value = about.metrics.get(self._metric)
+            metric = "not evaluated" if value is None else f"{self._metric} {value:.4f}"
+            lines.append(f"step {step}, epoch {about.epoch:.2f}, {metric}")
+        return lines
+
+    def restore_variables(self, step: int) -> dict[str, Any]:
+        """Reads `params` and `batch_stats` as NumPy arrays; raises InputError where it can't."""
+        try:
+            args = ocp.args.Composite(variables=ocp.args.StandardRestore())
+            restored = self._manager.restore(step, args=args)["variables"]
+        except Exception as error:
+            raise InputError(
+                f"checkpoint {step} in {self.directory} can't be read ({_first_line(error)}); "
+                "choose another with --checkpoint"
+            ) from error
+        return jax.tree.map(np.asarray, restored)
+
+    def restore(self, step: int, template: TrainState) -> tuple[TrainState, Any]:
+        """Reads a training state of the template's very structure, and the data iterator's state.
+
+        Args:
+          step: a step of `steps()`.
+          template: built with the optimizer of the checkpoint's own phase. Orbax would fill
+            another phase's tree without an error, so the structures are compared.
+
+        Raises:
+          ValueError: the structure or a shape differs.
+        """
+        abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                variables=ocp.args.StandardRestore(_variables(abstract)),
+                training=ocp.args.StandardRestore(_training(abstract)),
+                data=ocp.args.JsonRestore(),
+            ),
+        )
+        state = TrainState(**restored["variables"], **restored["training"])
+        if jax.tree.structure(state) != jax.tree.structure(template):
+            raise ValueError("its optimizer state is of another phase")
+        jax.tree.map(_check_leaf, state, template)
+        return state, restored["data"]["state"]
+
+    def set_aside(self, step: int) -> None:
+        """Moves an unreadable checkpoint out of the way, so that training can pass its step."""
+        self._manager.close()
+        aside = self.directory.parent / "unreadable_checkpoints"
+        aside.mkdir(exist_ok=True)
+        shutil.rmtree(aside / str(step), ignore_errors=True)
+        (self.directory / str(step)).rename(aside / str(step))
+        self._manager = self._open()
+
+
+def open_run(workdir: Path) -> tuple[Checkpointer, Any]:
+    """Opens a work directory's checkpoints for reading, with its config.
+
+    Raises:
+      InputError: it is not a work directory, or has no checkpoints.
+    """
+    workdir = Path(workdir)
+    if not (workdir / "config.json").is_file() or not (workdir / "checkpoints").is_dir():
+        raise InputError(
+            f"{workdir} is not a work directory of a training run (it lacks config.json or "
+            "checkpoints); give the --workdir that was trained"
+        )
+    from skinjax import metrics
+
+    config = config_lib.load_config(workdir / "config.json")
+    checkpointer = Checkpointer(
+        workdir / "checkpoints",
+        metric=config.checkpoint.metric,
+        higher_is_better=metrics.direction(config.checkpoint.metric) == "max",
+        read_only=True,
+    )
+    return checkpointer, config
+
+
+def _variables(state: TrainState) -> dict[str, Any]:
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
+def _training(state: TrainState) -> dict[str, Any]:
+    return {
+        "step": state.step,
+        "opt_state": state.opt_state,
+        "loss_scale": state.loss_scale,
+        "skipped": state.skipped,
+    }
+
+
+def _check_leaf(restored: Any, expected: Any) -> None:
+    if restored.shape != expected.shape or restored.dtype != expected.dtype:
+        raise ValueError(
+            f"it has an array of {restored.dtype}{restored.shape} where the model has "
+            f"{expected.dtype}{expected.shape}"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

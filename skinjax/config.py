@@ -1,0 +1,301 @@
+"""The configuration: every field with its default, and the checks that need no data.
+
+A config file is a Python file whose `get_config()` starts from `default_config()` and changes
+what its experiment changes. The library reads `config.x` and never falls back to a default of
+its own, so the resolved config that is kept with a run says everything.
+"""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from skinjax.errors import InputError
+
+_CHOICES = {
+    "data.source": ("ham10000", "synthetic"),
+    "data.encoding": ("raw", "png", "jpeg"),
+    "data.train_on": ("train", "all"),
+    "model.dtype": ("float32", "bfloat16", "float16"),
+    "model.frozen_batch_norm": ("running", "batch"),
+    "loss.name": ("cross_entropy", "focal"),
+    "loss.reduction": ("batch", "weights"),
+    "parallel.mode": ("pmap", "shard_map"),
+}
+
+
+def default_config() -> ConfigDict:
+    """Returns every field with its default; locked, so that an unknown field is an error."""
+    config = ConfigDict()
+    config.seed = 0  # initial parameters, dropout, augmentation, order of the examples
+    config.epochs = 30  # length of the only phase, where `phases` is empty
+    config.batch_size = 64  # global: over all devices and processes
+    config.data = _data()
+    config.synthetic = ConfigDict({"num_lesions": 400, "image_size": 128, "seed": 0})
+    config.augment = _augment()
+    # Per channel, on images in [0, 1]; ImageNet's.
+    config.normalize = ConfigDict({"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)})
+    config.model = _model()
+    config.loss = _loss()
+    config.optimizer = _optimizer()
+    # Gradual unfreezing: a tuple of `phase(...)`; empty is one phase that trains everything.
+    config.phases = ()
+    # Without pretrained weights the phases give way to one that trains everything for `epochs`,
+    # since a frozen random backbone learns nothing; True keeps them all the same.
+    config.phases_from_scratch = False
+    config.parallel = _parallel()
+    config.checkpoint = _checkpoint()
+    # Batch size of validation and test; 0 is the training batch size.
+    config.evaluate = ConfigDict({"batch_size": 0, "every_epochs": 1})
+    config.log = ConfigDict({"every_steps": 10, "tensorboard": True, "progress": True})
+    return config.lock()
+
+
+def phase(trainable: tuple[str, ...], epochs: int, learning_rate_factor: float = 1.0) -> ConfigDict:
+    """Describes one phase of gradual unfreezing.
+
+    Args:
+      trainable: stages of the model that are trained (`train --dry_run` lists them); `("*",)`
+        is all of them. Every other stage is frozen.
+      epochs: length; warm-up and cosine run within it.
+      learning_rate_factor: multiplies `optimizer.learning_rate`.
+    """
+    return ConfigDict(
+        {
+            "trainable": tuple(trainable),
+            "epochs": epochs,
+            "learning_rate_factor": learning_rate_factor,
+        }
+    )
+
+
+def _data() -> ConfigDict:
+    return ConfigDict(
+        {
+            "source": "ham10000",
+            "raw_dir": "",  # the published files; empty is right for `synthetic` only
+            "prepared_dir": "data/prepared",  # prepared sets land here, one folder a fingerprint
+            "image_size": 224,  # side of the square images, in pixels
+            "encoding": "raw",  # of the images in the shards
+            "strict": False,  # a row without a readable image is an error, not a report line
+            "split": (0.70, 0.15, 0.15),  # train, validation, test
+            "split_seed": 0,
+            "train_on": "train",  # "all" refits on every split, without internal evaluation
+            "num_threads": 4,  # that read and stack batches
+            "num_workers": 0,  # processes that do; 0 is this one
+        }
+    )
+
+
+def _augment() -> ConfigDict:
+    """The mild set for dermoscopy."""
+    return ConfigDict(
+        {
+            "flip_horizontal": 0.3,  # probability
+            "flip_vertical": 0.0,  # probability
+            "rotation_degrees": 3.0,  # uniform in plus or minus
+            "crop_scale": (0.92, 1.0),  # share of the area that is kept
+            "brightness": 0.05,  # factor uniform in 1 plus or minus
+            "contrast": 0.05,
+            "saturation": 0.05,
+            "hue": 0.05,  # shift uniform in plus or minus, in turns
+            "noise_std": 0.02,  # Gaussian, on [0, 1]
+        }
+    )
+
+
+def _model() -> ConfigDict:
+    return ConfigDict(
+        {
+            "name": "efficientnet_b0",
+            "width": 64,  # channels of a ResNet's first stage; 64 is the published network
+            "drop_path": 0.0,  # stochastic depth at the last block, linear from 0
+            # Layers between pooling and the last dense one: ("dense", width), ("relu",),
+            # ("batch_norm",), ("dropout", rate), in any order.
+            "head": (("dropout", 0.2),),
+            "dtype": "float32",  # of the computation; parameters and logits are float32
+            # Batch norm of a frozen stage: "running" uses its running statistics and leaves
+            # them alone (Keras's trainable=False); "batch" is PyTorch's requires_grad=False.
+            "frozen_batch_norm": "running",
+            "pretrained": "",
+        }
+    )
+
+
+def _loss() -> ConfigDict:
+    return ConfigDict(
+        {
+            "name": "cross_entropy",
+            "label_smoothing": 0.0,
+            "focal_gamma": 2.0,
+            "focal_alpha": (),  # one per class; empty is 1 for all
+            # Weight of class c: (N / (C n_c)) ** exponent. 1 balanced, 0.5 square root, 0 none.
+            "class_weight_exponent": 0.0,
+            "reduction": "batch",  # the weighted sum is divided by: "batch" size or "weights"
+        }
+    )
+
+
+def _optimizer() -> ConfigDict:
+    """AdamW; the learning rate warms up linearly, then decays along a cosine, in each phase."""
+    return ConfigDict(
+        {
+            "learning_rate": 1e-3,  # the peak
+            "start_factor": 0.1,  # learning rate at step 0, times the peak
+            "end_factor": 0.01,  # learning rate at the end, times the peak
+            "warmup_fraction": 0.1,  # of the steps of the phase
+            "b1": 0.9,
+            "b2": 0.999,
+            "eps": 1e-8,
+            "weight_decay": 1e-4,  # not on biases and norm parameters
+            "clip_norm": 1.0,  # global norm over what is trained; 0 is off
+            # At a phase boundary, keep the moments of what was already trained.
+            "carry_moments": True,
+        }
+    )
+
+
+def _parallel() -> ConfigDict:
+    return ConfigDict(
+        {
+            "mode": "pmap",
+            "num_devices": 0,  # the first so many of this machine's; 0 is all
+            "deterministic": False,  # XLA's deterministic operations on a GPU
+            "distributed": False,  # several processes: jax.distributed.initialize
+            "coordinator_address": "",  # host:port; empty asks Slurm or Kubernetes
+            "num_processes": 0,  # 0 asks Slurm or Kubernetes
+            "process_id": -1,  # -1 asks Slurm or Kubernetes
+        }
+    )
+
+
+def _checkpoint() -> ConfigDict:
+    return ConfigDict(
+        {
+            "metric": "balanced_accuracy",  # on validation, chooses the best
+            "keep_best": 1,
+            "every_steps": 0,  # besides at each evaluation; 0 is only there
+        }
+    )
+
+
+def check(config: ConfigDict) -> None:
+    """Checks what can be checked without data, model or devices.
+
+    Raises:
+      InputError: naming the field, its value and what is allowed.
+    """
+    for name, choices in _CHOICES.items():
+        value = read_field(config, name)
+        if value not in choices:
+            raise InputError(f"config.{name} is {value!r}; it must be one of {', '.join(choices)}")
+    for name in ("batch_size", "epochs", "data.image_size", "log.every_steps",
+                 "evaluate.every_epochs", "checkpoint.keep_best"):
+        if read_field(config, name) < 1:
+            raise InputError(f"config.{name} is {read_field(config, name)}; it must be at least 1")
+    for name in ("optimizer.learning_rate", "optimizer.start_factor", "optimizer.weight_decay",
+                 "optimizer.end_factor", "optimizer.clip_norm", "loss.class_weight_exponent"):
+        value = read_field(config, name)
+        if not 0 <= value < float("inf"):
+            raise InputError(f"config.{name} is {value}; it must be zero or more, and finite")
+    for name in ("optimizer.warmup_fraction", "loss.label_smoothing", "model.drop_path"):
+        if not 0 <= read_field(config, name) < 1:
+            raise InputError(
+                f"config.{name} is {read_field(config, name)}; it must be in [0, 1)"
+            )
+    for i, one in enumerate(config.phases):
+        if one.epochs < 1 or not one.trainable:
+            raise InputError(f"config.phases[{i}] needs at least 1 epoch and 1 trainable stage")
+
+
+def read_field(config: ConfigDict, name: str) -> Any:
+    """Returns the value of a dotted field name."""
+    value: Any = config
+    for part in name.split("."):
+        value = value[part]
+    return value
+
+
+def to_json(config: ConfigDict) -> str:
+    """Returns the config as JSON; tuples become lists."""
+    return json.dumps(_plain(config), indent=2)
+
+
+def from_json(text: str, *, origin: str) -> ConfigDict:
+    """Reads back what `to_json` wrote, onto the defaults.
+
+    Raises:
+      InputError: the text is not JSON, or has a field this version does not know.
+    """
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{origin} is not JSON ({error}); restore it or start anew") from None
+    config = default_config()
+    _fill(config, values, origin)
+    return config
+
+
+def load_config(path: str | Path) -> ConfigDict:
+    """Reads a config file written by `to_json`."""
+    return from_json(Path(path).read_text(), origin=str(path))
+
+
+def differences(one: ConfigDict, other: ConfigDict) -> list[str]:
+    """Names the fields in which two configs differ, each as `name: value here, value there`."""
+    flat_one, flat_other = dict(_flatten(_plain(one))), dict(_flatten(_plain(other)))
+    names = sorted(flat_one.keys() | flat_other.keys())
+    missing = dataclasses.MISSING
+    return [
+        f"{name}: {flat_one.get(name)!r} here, {flat_other.get(name)!r} there"
+        for name in names
+        if flat_one.get(name, missing) != flat_other.get(name, missing)
+    ]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns `; did you mean X?` for the nearest known name, or nothing."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def field_names(config: ConfigDict) -> list[str]:
+    """Lists the dotted names of all fields."""
+    return [name for name, _ in _flatten(_plain(config))]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ConfigDict):
+        return {key: _plain(value[key]) for key in value}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_tuples(item) for item in value)
+    return ConfigDict({k: _tuples(v) for k, v in value.items()}) if isinstance(value, dict) else value
+
+
+def _flatten(value: dict, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, dict):
+            yield from _flatten(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item
+
+
+def _fill(config: ConfigDict, values: dict, origin: str, prefix: str = "") -> None:
+    for key, value in values.items():
+        if key not in config:
+            hint = nearest(prefix + key, field_names(default_config()))
+            raise InputError(f"{origin} has an unknown field {prefix}{key}{hint}")
+        if isinstance(config[key], ConfigDict):
+            _fill(config[key], value, origin, f"{prefix}{key}.")
+        else:
+            config[key] = _tuples(value)

@@ -1,0 +1,87 @@
+"""Reading a config file and what the command line changes in it."""
+
+import importlib.util
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from skinjax import config as config_lib
+from skinjax.errors import InputError
+
+_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)(?:=(.*))?", re.DOTALL)
+
+
+def load(path: str, overrides: Sequence[str]) -> ConfigDict:
+    """Reads a config file and sets fields of it.
+
+    Args:
+      path: a Python file with `get_config()`, or `FILE.py:VARIANT` for `get_config(VARIANT)`.
+      overrides: arguments such as `--config.optimizer.learning_rate=1e-4`.
+
+    Raises:
+      InputError: the file is missing or fails; a field is unknown (with the nearest that there
+        is) or its value of a wrong type.
+    """
+    for argument in overrides:
+        _check_override(argument)
+    config = _run(path)
+    # DEFINE_config_file would load the file by a function that Python is about to remove.
+    values = flags.FlagValues()
+    arguments = ["skinjax", *overrides]
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
+        values(arguments)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(" ".join(str(error).split())[:400]) from error
+    return values["config"].value.lock()
+
+
+def _run(path: str) -> ConfigDict:
+    """Calls the file's `get_config`, with what stands behind the colon if there is one."""
+    filename, colon, variant = path.partition(":")
+    if not os.path.isfile(filename):
+        raise InputError(f"--config={path}: there is no file {filename}; see configs/")
+    spec = importlib.util.spec_from_file_location("skinjax_config", filename)
+    if spec is None or spec.loader is None:
+        raise InputError(f"--config={path}: {filename} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(variant) if colon else module.get_config()
+    except InputError:
+        raise
+    except Exception as error:  # a config file is a program: it may raise anything
+        line = " ".join(str(error).split())[:400]
+        raise InputError(f"--config={path}: {type(error).__name__}: {line}") from error
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"--config={path}: get_config() gave {type(config).__name__}, no ConfigDict")
+    return config
+
+
+def _check_override(argument: str) -> None:
+    matched = _OVERRIDE.fullmatch(argument)
+    if matched is None:
+        raise InputError(f"unknown argument {argument}; see --help")
+    name, value = matched.groups()
+    default = config_lib.default_config()
+    known = config_lib.field_names(default)
+    field = name.split("[")[0]  # phases[0].epochs: what is inside a phase is checked with it
+    if field not in known:
+        inside = [k for k in known if k.startswith(f"{field}.")]
+        hint = f"; it has {', '.join(inside)}" if inside else config_lib.nearest(field, known)
+        what = "a section, not a field" if inside else "no field of the config"
+        raise InputError(f"--config.{name} is {what}{hint}")
+    if value is None and not isinstance(config_lib.read_field(default, field), bool):
+        raise InputError(f"--config.{name} lacks a value; write --config.{name}=VALUE")
+
+
+def describe(config: Any) -> str:
+    """Returns the fields of a config, a line each, as the command line would set them."""
+    return "\n".join(
+        f"  --config.{name}={config_lib.read_field(config, name)!r}"
+        for name in config_lib.field_names(config)
+    )

@@ -1,0 +1,1 @@
+"""Published images to checked, split, sharded arrays, and from there to batches."""

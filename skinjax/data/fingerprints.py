@@ -1,0 +1,88 @@
+"""A name for a data set's content: the same for the same files and settings, wherever they lie."""
+
+import csv
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from skinjax.data import shards
+from skinjax.data.sources import Reading
+
+# Path, size and time of change of a file: while they are the same, so is its content.
+_FileState = tuple[str, int, int]
+
+
+def fingerprint(reading: Reading, settings: Mapping[str, Any], cache: Path) -> str:
+    """SHA-256 over the settings, the tables' bytes, and the images' names and bytes.
+
+    Images are hashed whole, since size alone would miss an image that was changed for another of
+    its size, and times change when a data set is copied. So that a second run starts at once, the
+    hashes are kept in `cache` (CSV) and a file is read again only if its size or its time of
+    change has moved.
+
+    Returns:
+      64 hexadecimal digits.
+    """
+    known = _read_cache(cache)
+    state_N = [_state(record.path) for record in reading.records]
+    unknown = [state for state in state_N if state not in known]
+    fresh = dict(zip(unknown, shards.map_in_order(_hash_state, unknown), strict=True))
+    hash_N = [fresh.get(state) or known[state] for state in state_N]
+    if fresh:
+        current = {state[0] for state in state_N}
+        others = {state: digest for state, digest in known.items() if state[0] not in current}
+        _write_cache(cache, {**others, **dict(zip(state_N, hash_N, strict=True))})
+    names_and_hashes = sorted(
+        (record.path.name, digest) for record, digest in zip(reading.records, hash_N, strict=True)
+    )
+    content = {
+        'settings': dict(settings),
+        'tables': [hash_file(path) for path in reading.tables],
+        'images': names_and_hashes,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _hash_state(state: _FileState) -> str:
+    return hash_file(Path(state[0]))
+
+
+def _state(path: Path) -> _FileState:
+    status = path.stat()
+    return os.path.abspath(path), status.st_size, status.st_mtime_ns
+
+
+def _read_cache(cache: Path) -> dict[_FileState, str]:
+    """The hashes of an earlier run; none if there are none, or the file can't be made out."""
+    try:
+        with cache.open(newline='', encoding='utf-8') as file:
+            return {
+                (path, int(size), int(time)): digest
+                for path, size, time, digest in csv.reader(file)
+            }
+    except (OSError, ValueError, csv.Error):
+        return {}
+
+
+def _write_cache(cache: Path, hashes: Mapping[_FileState, str]) -> None:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed into place: another run may be reading it, or writing its own.
+    writing = cache.with_name(f'.{cache.name}-{uuid.uuid4().hex}')
+    try:
+        with writing.open('x', newline='', encoding='utf-8') as file:
+            csv.writer(file, lineterminator='\n').writerows(
+                (*state, digest) for state, digest in hashes.items()
+            )
+        writing.replace(cache)
+    finally:
+        writing.unlink(missing_ok=True)

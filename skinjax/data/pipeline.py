@@ -1,0 +1,197 @@
+"""The Grain composition: train and eval datasets of uint8 batches, sharded by process."""
+
+import functools
+import sys
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import grain
+import numpy as np
+from absl import flags
+
+from skinjax.errors import InputError
+
+Batch = dict[str, np.ndarray]
+
+_DTYPES = {'image': np.uint8, 'label': np.int32, 'mask': np.bool_, 'index': np.int32}
+
+
+class Source(Protocol):
+    """Random access to records `{'image': uint8 HWC, 'label': int32}`; see `builder.py`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> dict[str, Any]: ...
+
+    def __getitems__(self, indices: Sequence[int], /) -> Sequence[dict[str, Any]]: ...
+
+
+def train_dataset(
+    source: Source,
+    *,
+    batch_size: int,
+    seed: int,
+    num_threads: int,
+    num_workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.IterDataset:
+    """Endless shuffled batches: image uint8 (b, H, W, 3), label int32 (b,), mask bool (b,).
+
+    `batch_size` is global and b = batch_size / process_count is this process's contiguous slice.
+    Global batch i depends on `seed` and i alone, so its iterator's state is a place in the
+    sequence: JSON-able, and the same records follow whatever the number of processes or threads.
+    Each epoch is len(source) // batch_size batches of a new order; the remainder is dropped.
+
+    Raises:
+      InputError: no record, a batch larger than the source, a negative seed, or a batch that the
+        processes don't divide.
+    """
+    _check_sizes(len(source), batch_size, process_count)
+    if batch_size > len(source):
+        raise InputError(
+            f'a batch of {batch_size} is larger than the {len(source)} training records: '
+            f'set batch_size to {len(source)} or less'
+        )
+    if seed < 0:
+        raise InputError(f'seed is {seed}; it must be 0 or more')
+    # The one place where the order is decided: another sampler (balanced, say) is another function
+    # of the batch number.
+    sample = functools.partial(
+        shuffled_indices, num_records=len(source), batch_size=batch_size, seed=seed
+    )
+    # Not `repeat()`: the batch number has to reach `sample` whole, and sys.maxsize is also the
+    # length that Grain gives to an endless dataset.
+    dataset = (
+        grain.MapDataset.range(sys.maxsize)
+        .map(sample)
+        .map(functools.partial(_process_slice, index=process_index, count=process_count))
+        .map(functools.partial(_load, source))
+        .map(check_batch)
+        .to_iter_dataset(_read_options(num_threads))
+    )
+    if num_workers > 0:
+        # Grain's worker processes read absl flags, which raises where no absl.app has parsed them
+        # (a notebook, a test); their defaults are what is wanted there.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
+    return dataset
+
+
+def eval_dataset(
+    source: Source,
+    *,
+    batch_size: int,
+    num_threads: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.IterDataset:
+    """Every record exactly once, in order, as in `train_dataset` plus index int32 (b,).
+
+    `index` is the record's row in `source`. The last batch is filled with copies of record 0
+    (index 0) whose mask is False; every process gets the same number of batches.
+
+    Raises:
+      InputError: no record, or a batch that the processes don't divide.
+    """
+    _check_sizes(len(source), batch_size, process_count)
+    num_batches = -(-len(source) // batch_size)
+    return (
+        grain.MapDataset.range(num_batches)
+        .map(functools.partial(_consecutive_positions, batch_size=batch_size))
+        .map(functools.partial(_process_slice, index=process_index, count=process_count))
+        .map(functools.partial(_load_padded, source))
+        .map(functools.partial(check_batch, with_index=True))
+        .to_iter_dataset(_read_options(num_threads))
+    )
+
+
+def shuffled_indices(
+    batch_number: int, *, num_records: int, batch_size: int, seed: int
+) -> np.ndarray:
+    """Returns the records of global batch `batch_number`, int64 (batch_size,), no record twice."""
+    epoch, batch_in_epoch = divmod(int(batch_number), num_records // batch_size)
+    start = batch_in_epoch * batch_size
+    return _epoch_order(num_records, seed, epoch)[start : start + batch_size]
+
+
+def check_batch(batch: Batch, *, with_index: bool = False) -> Batch:
+    """Returns `batch` unchanged if its keys, dtypes and shapes are those of the contract.
+
+    Raises:
+      InputError: naming the array that is wrong, as seen and as expected.
+    """
+    keys = {'image', 'label', 'mask'} | ({'index'} if with_index else set())
+    if set(batch) != keys:
+        raise InputError(f'a batch has keys {sorted(batch)}; expected {sorted(keys)}')
+    image_BHWC = batch['image']
+    if image_BHWC.ndim != 4 or image_BHWC.shape[-1] != 3:
+        raise InputError(f'image has shape {image_BHWC.shape}; expected (batch, height, width, 3)')
+    for key in sorted(keys):
+        array = batch[key]
+        if array.dtype != _DTYPES[key]:
+            expected = np.dtype(_DTYPES[key])
+            raise InputError(f'{key} has dtype {array.dtype}; expected {expected}')
+        if key != 'image' and array.shape != image_BHWC.shape[:1]:
+            raise InputError(f'{key} has shape {array.shape}; expected {image_BHWC.shape[:1]}')
+    return batch
+
+
+# Reading threads are at most one epoch apart, so two orders are enough; four let training go on
+# while another dataset (cross-validation, a test) is being read in the same process.
+@functools.lru_cache(maxsize=4)
+def _epoch_order(num_records: int, seed: int, epoch: int) -> np.ndarray:
+    # Seeded by the pair: with seed + epoch, runs of neighbouring seeds would share their orders.
+    order_N = np.random.default_rng([seed, epoch]).permutation(num_records)
+    order_N.flags.writeable = False
+    return order_N
+
+
+def _consecutive_positions(batch_number: int, *, batch_size: int) -> np.ndarray:
+    return np.arange(batch_number * batch_size, (batch_number + 1) * batch_size)
+
+
+def _process_slice(index_B: np.ndarray, *, index: int, count: int) -> np.ndarray:
+    size = len(index_B) // count
+    return index_B[index * size : (index + 1) * size]
+
+
+def _load(source: Source, index_B: np.ndarray) -> Batch:
+    records = source.__getitems__(index_B.tolist())
+    images = [record['image'] for record in records]
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        raise InputError(f'images of one batch differ in shape: {sorted(shapes)}; expected one')
+    label_B = np.asarray([record['label'] for record in records])
+    return {
+        'image': np.stack(images),
+        'label': label_B.astype(np.int32, casting='same_kind'),
+        'mask': np.ones(len(records), np.bool_),
+    }
+
+
+def _load_padded(source: Source, position_B: np.ndarray) -> Batch:
+    mask_B = position_B < len(source)
+    # Record 0 again, and not zeros under a made-up row: whoever scatters a batch by its index
+    # without looking at the mask writes what is there already.
+    index_B = np.where(mask_B, position_B, 0)
+    return _load(source, index_B) | {'mask': mask_B, 'index': index_B.astype(np.int32)}
+
+
+def _read_options(num_threads: int) -> grain.ReadOptions:
+    # The buffer counts batches, not records: what is held in memory is this many batches.
+    return grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=max(2, num_threads))
+
+
+def _check_sizes(num_records: int, batch_size: int, process_count: int) -> None:
+    if num_records == 0:
+        raise InputError('there are no records to read: expected at least one')
+    if batch_size < 1:
+        raise InputError(f'batch_size is {batch_size}; it must be 1 or more')
+    if batch_size % process_count:
+        valid = max(1, round(batch_size / process_count)) * process_count
+        raise InputError(
+            f'a global batch of {batch_size} cannot be divided by {process_count} processes: '
+            f'the nearest valid batch_size is {valid}'
+        )

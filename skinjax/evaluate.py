@@ -1,0 +1,164 @@
+"""Predictions of a split, each example exactly once, and what is written about them."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from skinjax import checkpoint, logs, metrics, parallel, predictions, report, workdir
+from skinjax.data import builder, pipeline
+from skinjax.errors import InputError
+from skinjax.experiment import Experiment, eval_batch_size
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class SplitPredictions:
+    """Predictions in the order of the split's records.
+
+    Attributes:
+      probability_NC: float32.
+      label_N: int32.
+      loss: the config's loss over the split.
+    """
+
+    probability_NC: np.ndarray
+    label_N: np.ndarray
+    loss: float
+
+
+def predict_split(
+    experiment: Experiment,
+    step: Callable[..., Any],
+    variables: Any,
+    source: pipeline.Source,
+) -> SplitPredictions:
+    """Runs the evaluation step over a source, whatever its size and the number of devices.
+
+    Args:
+      experiment: gives batch size and devices.
+      step: `experiment.eval_step()`.
+      variables: `params` and `batch_stats`, replicated.
+      source: the split's records.
+    """
+    dataset = pipeline.eval_dataset(
+        source,
+        batch_size=eval_batch_size(experiment.config),
+        num_threads=experiment.config.data.num_threads,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    probability_NC = np.full((len(source), len(experiment.classes)), np.nan, np.float32)
+    label_N = np.zeros(len(source), np.int32)
+    numerator = denominator = 0.0
+    pending = None
+    # One batch behind, so that the host reads a result while the devices compute the next.
+    for batch in itertools.chain(dataset, [None]):
+        outputs = None if batch is None else step(variables, experiment.mapper.shard(batch))
+        if pending is not None:
+            host = jax.device_get(pending)
+            mask_B = host["mask_B"]
+            probability_NC[host["index_B"][mask_B]] = host["probability_BC"][mask_B]
+            label_N[host["index_B"][mask_B]] = host["label_B"][mask_B]
+            numerator += float(host["numerator"])
+            denominator += float(host["denominator"])
+        pending = outputs
+    return SplitPredictions(probability_NC, label_N, numerator / denominator)
+
+
+def split_metrics(experiment: Experiment, predicted: SplitPredictions) -> dict[str, Any]:
+    """Every metric of a split's predictions, and the config's `loss` with them."""
+    computed = metrics.compute(predicted.probability_NC, predicted.label_N, experiment.classes)
+    return {"loss": predicted.loss, **computed}
+
+
+def evaluate(run_dir: str | Path, *, which: str = "best", split: str = "test") -> dict[str, Any]:
+    """Evaluates a checkpoint of a work directory on one of its splits and writes the report.
+
+    Writes `evaluation/<split>/` with `predictions_<split>.csv`, `metrics.json`, the text of a
+    classification report and plots.
+
+    Args:
+      run_dir: a work directory that `train` made.
+      which: "best", "latest" or a step.
+      split: "train", "val" or "test".
+
+    Returns:
+      The metrics, as in `metrics.json`.
+
+    Raises:
+      InputError: there is no such run, checkpoint or split, or the data is not what it was.
+    """
+    run_dir = Path(run_dir)
+    if split not in SPLITS:
+        raise InputError(f"--split={split} is none of {', '.join(SPLITS)}")
+    checkpointer, config = checkpoint.open_run(run_dir)
+    if config.data.train_on == "all":
+        raise InputError(
+            f"{run_dir} was trained on every split (data.train_on=all): no split is left that "
+            "could tell how good it is; train with data.train_on=train to evaluate"
+        )
+    parallel.initialize(config.parallel)
+    step = checkpointer.choose(which)
+    about = checkpointer.describe(step)
+    prepared = _prepared_data(config, about)
+    experiment = Experiment.create(config, about.classes, np.array(prepared.counts["train"]))
+    variables = experiment.mapper.replicate(checkpointer.restore_variables(step))
+    predicted = predict_split(
+        experiment, experiment.eval_step(), variables, prepared.source((split,))
+    )
+    computed = {
+        "split": split,
+        "checkpoint": f"{which}: step {step}, epoch {about.epoch:g}",
+        "split_counts": {name: list(counts) for name, counts in prepared.counts.items()},
+        **split_metrics(experiment, predicted),
+    }
+    if parallel.is_main_process():
+        directory = workdir.evaluation_dir(run_dir, split)
+        directory.mkdir(parents=True, exist_ok=True)
+        title = f"{config.model.name} on {config.data.source}"
+        _write(directory, prepared, predicted, computed, title)
+        logging.info("%s: %s", split, metrics.summary_line(computed))
+    return computed
+
+
+def _prepared_data(config: Any, about: checkpoint.Description) -> builder.PreparedDataset:
+    prepared = builder.prepare(config)
+    if prepared.fingerprint != about.fingerprint:
+        raise InputError(
+            f"the data in {config.data.raw_dir or config.data.source} is not what the checkpoint "
+            f"was trained on (fingerprint {prepared.fingerprint[:12]}, then "
+            f"{about.fingerprint[:12]}); restore the files"
+        )
+    if prepared.classes != about.classes:
+        raise InputError(
+            f"the checkpoint's classes are {', '.join(about.classes)}, the data's "
+            f"{', '.join(prepared.classes)}; evaluate it on data of its own classes"
+        )
+    return prepared
+
+
+def _write(
+    directory: Path,
+    prepared: builder.PreparedDataset,
+    predicted: SplitPredictions,
+    computed: dict[str, Any],
+    title: str,
+) -> None:
+    split = computed["split"]
+    predictions.write_predictions(
+        directory / f"predictions_{split}.csv",
+        prepared.table(split),
+        predicted.probability_NC,
+        prepared.classes,
+    )
+    logs.write_json(directory / "metrics.json", computed)
+    report.write_evaluation(
+        directory, title=title, note=f"checkpoint {computed['checkpoint']}"
+    )

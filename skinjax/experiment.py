@@ -1,0 +1,183 @@
+"""What a run is made of: the model, its phases, and the steps mapped over the devices."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from flax.training.dynamic_scale import DynamicScale
+from ml_collections import ConfigDict
+
+from skinjax import augment, losses, models, optimizer, parallel
+from skinjax.data import splits
+from skinjax.errors import InputError
+from skinjax.phases import Params, Phase, split_params, stage_of
+from skinjax.train_step import TrainState, eval_step, train_step
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The functions of one config on one class list; `create` checks the config against both."""
+
+    config: ConfigDict
+    classes: tuple[str, ...]
+    class_weights_C: np.ndarray
+    model: nn.Module
+    mapper: parallel.Mapper
+
+    @classmethod
+    def create(
+        cls, config: ConfigDict, classes: tuple[str, ...], class_counts_C: np.ndarray
+    ) -> "Experiment":
+        """Builds the model and the weights of the loss.
+
+        Args:
+          config: the resolved config.
+          classes: in the order of the outputs.
+          class_counts_C: records of each class that are trained on.
+
+        Raises:
+          InputError: the config does not fit the model, the classes or the devices.
+        """
+        augment.check(config.augment)
+        losses.from_config(config.loss)
+        if config.loss.focal_alpha and len(config.loss.focal_alpha) != len(classes):
+            raise InputError(
+                f"config.loss.focal_alpha has {len(config.loss.focal_alpha)} values; give one for "
+                f"each of the {len(classes)} classes {', '.join(classes)}, or none"
+            )
+        devices = parallel.select_devices(config.parallel.num_devices)
+        parallel.check_batch_size(config.batch_size, len(devices), "batch_size")
+        parallel.check_batch_size(eval_batch_size(config), len(devices), "evaluate.batch_size")
+        return cls(
+            config=config,
+            classes=classes,
+            class_weights_C=splits.class_weights(class_counts_C, config.loss.class_weight_exponent),
+            model=models.create(config.model, num_classes=len(classes), axis_name=parallel.AXIS),
+            mapper=parallel.Mapper(config.parallel.mode, devices),
+        )
+
+    def init_variables(self) -> dict[str, Params]:
+        """Draws the initial `params` and `batch_stats` from the config's seed."""
+        variables = jax.jit(self._init)(jax.random.key(self.config.seed))
+        return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+    def variable_shapes(self) -> dict[str, Params]:
+        """The shapes and dtypes of `init_variables`, without computing anything."""
+        variables = jax.eval_shape(self._init, jax.random.key(0))
+        return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+    def _init(self, key: jax.Array) -> Any:
+        size = self.config.data.image_size
+        # Without training, so that batch norm does not ask for the mapped axis.
+        return self.model.init(key, jnp.zeros((1, size, size, 3)), train=False)
+
+    def optimizer(self, phase: Phase) -> optax.GradientTransformation:
+        """The optax transformation of a phase."""
+        return optimizer.create(self.config.optimizer, phase)
+
+    def init_state(self, phase: Phase, variables: dict[str, Params]) -> TrainState:
+        """The state before a phase's first step, with these parameters."""
+        trainable, _ = split_params(variables["params"], phase)
+        half = self.config.model.dtype == "float16"
+        return TrainState(
+            step=jnp.int32(0),
+            params=variables["params"],
+            batch_stats=variables["batch_stats"],
+            opt_state=self.optimizer(phase).init(trainable),
+            loss_scale=DynamicScale(fin_steps=jnp.int32(0), scale=jnp.float32(2**16))  # type: ignore[arg-type]
+            if half
+            else None,
+            skipped=jnp.int32(0),
+        )
+
+    def next_phase(self, state: TrainState, phase: Phase) -> TrainState:
+        """Gives a state the optimizer of the next phase; parameters and counts go on."""
+        fresh = self.init_state(phase, {"params": state.params, "batch_stats": state.batch_stats})
+        opt_state = fresh.opt_state
+        if self.config.optimizer.carry_moments:
+            opt_state = optimizer.carry_moments(state.opt_state, opt_state)
+        return state.replace(opt_state=opt_state)
+
+    def train_step(self, phase: Phase) -> Callable[..., Any]:
+        """The phase's `(state, batch, key) -> (state, outputs)` over all devices."""
+        step = functools.partial(
+            train_step,
+            model=self.model,
+            tx=self.optimizer(phase),
+            phase=phase,
+            config=self.config,
+            class_weights_C=self.class_weights_C,
+            axis_name=parallel.AXIS,
+        )
+        return self.mapper.map(step, num_args=3, donate_state=True)
+
+    def eval_step(self) -> Callable[..., Any]:
+        """The `(variables, batch) -> outputs` over all devices."""
+        step = functools.partial(
+            eval_step,
+            model=self.model,
+            config=self.config,
+            class_weights_C=self.class_weights_C,
+            axis_name=parallel.AXIS,
+        )
+        return self.mapper.map(step)
+
+
+def eval_batch_size(config: ConfigDict) -> int:
+    """The global batch size of evaluation."""
+    return config.evaluate.batch_size or config.batch_size
+
+
+def parameters_by_stage(params: Params, stages: tuple[str, ...]) -> dict[str, int]:
+    """Counts the parameters of each stage, from stem to head."""
+    counts = dict.fromkeys(stages, 0)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        counts[stage_of(tuple(entry.key for entry in path))] += int(np.prod(leaf.shape))
+    return counts
+
+
+def memory_estimate(experiment: Experiment, phase: Phase) -> dict[str, int]:
+    """Estimates bytes on one device in a phase's training step, from shapes alone.
+
+    The activations are what reverse-mode differentiation keeps of the forward pass before XLA
+    fuses or drops any, so the estimate errs upwards.
+    """
+    shapes = experiment.variable_shapes()
+    trainable, _ = split_params(shapes["params"], phase)
+    batch_size = experiment.config.batch_size // experiment.mapper.num_devices
+    size = experiment.config.data.image_size
+    image = jax.ShapeDtypeStruct((batch_size, size, size, 3), jnp.float32)
+
+    def residuals(variables: Any, image_BHWC: jax.Array, key: jax.Array) -> Any:
+        def forward(params: Params, image_BHWC: jax.Array) -> jax.Array:
+            return experiment.model.apply(
+                {"params": params, "batch_stats": variables["batch_stats"]},
+                image_BHWC,
+                train=True,
+                frozen=phase.frozen,
+                rngs={"dropout": key},
+                mutable=["batch_stats"],
+            )[0]
+
+        # One replica, so that batch norm finds its axis.
+        replica = jax.vmap(forward, in_axes=(None, 0), axis_name=parallel.AXIS)
+        return jax.vjp(lambda params: replica(params, image_BHWC[None]), variables["params"])[1]
+
+    kept = jax.eval_shape(residuals, shapes, image, jax.random.key(0))
+    parameters, trained = _bytes(shapes), _bytes(trainable)
+    return {
+        "parameters": parameters,
+        "gradients": trained,
+        "optimizer": 2 * trained,
+        "activations": max(0, _bytes(kept) - parameters) + 2 * _bytes(image),
+    }
+
+
+def _bytes(tree: Any) -> int:
+    return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,99 @@
+"""The classifier: a backbone made of named stages, and a head. `create` builds one by name."""
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from skinjax.errors import InputError
+from skinjax.models.efficientnet import EfficientNet
+from skinjax.models.heads import Head, check_layers
+from skinjax.models.resnet import ResNet
+from skinjax.models.simple_cnn import SimpleCNN
+
+__all__ = ["Classifier", "create"]
+
+
+class Classifier(nn.Module):
+    """Normalised images (B, H, W, 3) to logits (B, num_classes), float32.
+
+    Variables are `params['backbone'][stage]` and `params['head']`, `batch_stats` likewise.
+    """
+
+    backbone: nn.Module
+    head: Head
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages from the image to the logits; the last is 'head'."""
+        return (*self.backbone.stages, "head")  # type: ignore[attr-defined]
+
+    def __call__(
+        self, image_BHWC: jax.Array, *, train: bool, frozen: tuple[str, ...] = ()
+    ) -> jax.Array:
+        """Logits; needs the rng 'dropout' when `train` and the model has dropout or drop_path.
+
+        Batch norm in a stage of `frozen` uses its running statistics and leaves them alone, as
+        Keras does with `trainable=False`; dropout in it follows `train`.
+
+        Raises:
+          InputError: `frozen` names a stage that the model doesn't have.
+        """
+        if unknown := [stage for stage in frozen if stage not in self.stages]:
+            raise InputError(f"no stage {unknown[0]!r} to freeze; stages: {', '.join(self.stages)}")
+        features_BC = self.backbone(image_BHWC, train=train, frozen=frozen)  # type: ignore[operator]
+        return self.head(features_BC, train=train, frozen="head" in frozen)
+
+
+def create(config: ConfigDict, *, num_classes: int, axis_name: str | None) -> Classifier:
+    """The classifier of `config.model`, its batch norm reduced over `axis_name` (None: one device).
+
+    Raises:
+      InputError: an unknown name, dtype or head layer, or a field the network can't follow.
+    """
+    _check(config)
+    dtype = jnp.dtype(config.dtype)
+    shared: dict[str, Any] = {"dtype": dtype, "axis_name": axis_name}
+    sized = {**shared, "width": config.width, "drop_path": config.drop_path}
+    backbones: dict[str, Callable[[], nn.Module]] = {
+        "efficientnet_b0": lambda: EfficientNet(drop_path=config.drop_path, **shared),
+        "resnet18": lambda: ResNet((2, 2, 2, 2), bottleneck=False, **sized),
+        "resnet34": lambda: ResNet((3, 4, 6, 3), bottleneck=False, **sized),
+        "resnet50": lambda: ResNet((3, 4, 6, 3), bottleneck=True, **sized),
+        "simple_cnn": lambda: SimpleCNN(dtype),
+    }
+    if config.name not in backbones:
+        nearest = difflib.get_close_matches(config.name, backbones, n=1, cutoff=0.0)[0]
+        raise InputError(
+            f"unknown model.name {config.name!r}; the nearest is {nearest!r}, "
+            f"known are {', '.join(backbones)}"
+        )
+    return Classifier(
+        backbone=backbones[config.name](),
+        head=Head(num_classes, check_layers(config.head), **shared),
+    )
+
+
+def _check(config: ConfigDict) -> None:
+    dtypes = ("float32", "bfloat16", "float16")
+    if config.dtype not in dtypes:
+        raise InputError(f"model.dtype is {config.dtype!r}; expected one of {', '.join(dtypes)}")
+    if config.pretrained:
+        raise InputError(
+            f"model.pretrained is {config.pretrained!r}, but published weights arrive in a later "
+            "version; leave it empty to train from scratch"
+        )
+    if config.width < 1:
+        raise InputError(f"model.width is {config.width}; expected at least 1 (64 as published)")
+    if config.width != 64 and not config.name.startswith("resnet"):
+        raise InputError(
+            f"model.width is {config.width}, but {config.name} has no width to set: leave it at 64"
+        )
+    if not 0.0 <= config.drop_path < 1.0:
+        raise InputError(f"model.drop_path is {config.drop_path}; expected 0 <= drop_path < 1")
+    if config.drop_path and config.name == "simple_cnn":
+        raise InputError("simple_cnn has no residual branch to drop: set model.drop_path to 0")

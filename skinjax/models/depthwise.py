@@ -1,0 +1,177 @@
+"""Depthwise convolution, lowered on the CPU as shifted multiply-adds.
+
+XLA:CPU runs a grouped convolution ten to forty times slower than the same sum written out, which
+it fuses into one vectorised loop. Other platforms keep the convolution.
+"""
+
+import functools
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+
+# Examples summed in one loop body of the kernel's gradient: fewer are slower, more compile longer.
+MAX_UNROLL = 16
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolve(x_BHWC: jax.Array, kernel: jax.Array, strides: int, padding: int) -> jax.Array:
+    """Convolution of each channel with its own kernel (k, k, 1, C), as the platform does it best."""
+    shifted = functools.partial(_shifted, strides=strides, padding=padding)
+    grouped = functools.partial(_grouped, strides=strides, padding=padding)
+    return jax.lax.platform_dependent(x_BHWC, kernel, cpu=shifted, default=grouped)
+
+
+def _forward(
+    x_BHWC: jax.Array, kernel: jax.Array, strides: int, padding: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return convolve(x_BHWC, kernel, strides, padding), (x_BHWC, kernel)
+
+
+def _backward(
+    strides: int, padding: int, residuals: tuple[jax.Array, jax.Array], dy_BHWC: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x_BHWC, kernel = residuals
+    grouped = functools.partial(_grouped, strides=strides, padding=padding)
+
+    # Two choices and not one, so that XLA can drop either gradient where it isn't used.
+    def cpu_input(x_BHWC: jax.Array, kernel: jax.Array, dy_BHWC: jax.Array) -> jax.Array:
+        return _input_gradient(dy_BHWC, kernel, x_BHWC.shape, strides, padding)
+
+    def cpu_kernel(x_BHWC: jax.Array, kernel: jax.Array, dy_BHWC: jax.Array) -> jax.Array:
+        size = kernel.shape[0]
+        return _kernel_gradient(x_BHWC, dy_BHWC, size, strides, padding).astype(kernel.dtype)
+
+    def any_input(x_BHWC: jax.Array, kernel: jax.Array, dy_BHWC: jax.Array) -> jax.Array:
+        return jax.vjp(lambda x_BHWC: grouped(x_BHWC, kernel), x_BHWC)[1](dy_BHWC)[0]
+
+    def any_kernel(x_BHWC: jax.Array, kernel: jax.Array, dy_BHWC: jax.Array) -> jax.Array:
+        return jax.vjp(lambda kernel: grouped(x_BHWC, kernel), kernel)[1](dy_BHWC)[0]
+
+    operands = (x_BHWC, kernel, dy_BHWC)
+    dx_BHWC = jax.lax.platform_dependent(*operands, cpu=cpu_input, default=any_input)
+    return dx_BHWC, jax.lax.platform_dependent(*operands, cpu=cpu_kernel, default=any_kernel)
+
+
+convolve.defvjp(_forward, _backward)
+
+
+def _grouped(x_BHWC: jax.Array, kernel: jax.Array, *, strides: int, padding: int) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x_BHWC,
+        kernel,
+        (strides, strides),
+        [(padding, padding)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x_BHWC.shape[-1],
+    )
+
+
+def _outputs(length: int, size: int, strides: int, padding: int) -> int:
+    return (length + 2 * padding - size) // strides + 1
+
+
+def _taps(size: int) -> Iterator[tuple[int, int]]:
+    return ((i, j) for i in range(size) for j in range(size))
+
+
+def _pad(
+    x_BHWC: jax.Array, rows: tuple[int, int], columns: tuple[int, int]
+) -> jax.Array:
+    """Zeros before and after; a negative count cuts."""
+    config = ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0))
+    return jax.lax.pad(x_BHWC, jnp.zeros((), x_BHWC.dtype), config)
+
+
+def _shifted(x_BHWC: jax.Array, kernel: jax.Array, *, strides: int, padding: int) -> jax.Array:
+    """The sum over the kernel's taps of the shifted image times the tap's weight."""
+    size = kernel.shape[0]
+    batch, height, width, channels = x_BHWC.shape
+    out_height = _outputs(height, size, strides, padding)
+    out_width = _outputs(width, size, strides, padding)
+    # Padded once, outside the taps: XLA would repeat what made x in every tap's padding.
+    x_BHWC = _pad(x_BHWC, (padding, padding), (padding, padding))
+    y_BHWC = jnp.zeros((), x_BHWC.dtype)
+    for i, j in _taps(size):
+        limit = (batch, i + strides * (out_height - 1) + 1, j + strides * (out_width - 1) + 1)
+        tap_BHWC = jax.lax.slice(
+            x_BHWC, (0, i, j, 0), (*limit, channels), (1, strides, strides, 1)
+        )
+        y_BHWC = y_BHWC + tap_BHWC * kernel[i, j, 0]
+    return y_BHWC
+
+
+def _input_gradient(
+    dy_BHWC: jax.Array, kernel: jax.Array, shape: tuple[int, ...], strides: int, padding: int
+) -> jax.Array:
+    """dx[s*u + a] is the sum of dy[u + (a + padding - i) / s] * kernel[i] over whole quotients.
+
+    Each of the s x s phases (a, b) is a convolution with the taps that reach it, without the
+    zeros that a dilated dy would hold; the phases are interleaved at the end.
+    """
+    size = kernel.shape[0]
+    batch, height, width, channels = shape
+    out_height, out_width = dy_BHWC.shape[1:3]
+    rows, columns = -(-height // strides), -(-width // strides)
+    before = -((padding - size + 1) // strides)
+    after = (strides - 1 + padding) // strides
+    dy_BHWC = _pad(
+        dy_BHWC, (before, after + rows - out_height), (before, after + columns - out_width)
+    )
+
+    def phase(a: int, b: int) -> jax.Array:
+        dx_BHWC = jnp.zeros((batch, rows, columns, channels), dy_BHWC.dtype)
+        for i in range((a + padding) % strides, size, strides):
+            for j in range((b + padding) % strides, size, strides):
+                row = before + (a + padding - i) // strides
+                column = before + (b + padding - j) // strides
+                tap_BHWC = dy_BHWC[:, row : row + rows, column : column + columns]
+                dx_BHWC = dx_BHWC + tap_BHWC * kernel[i, j, 0]
+        return dx_BHWC
+
+    if strides == 1:
+        return phase(0, 0)
+    dx = jnp.stack(
+        [jnp.stack([phase(a, b) for b in range(strides)], axis=3) for a in range(strides)], axis=2
+    )
+    return dx.reshape(batch, rows * strides, columns * strides, channels)[:, :height, :width]
+
+
+def _kernel_gradient(
+    x_BHWC: jax.Array, dy_BHWC: jax.Array, size: int, strides: int, padding: int
+) -> jax.Array:
+    """(k, k, 1, C): for every tap the sum of x * dy over batch and space, in float32.
+
+    XLA:CPU doesn't vectorise a reduction of a product, so the sum is a scan over output rows whose
+    carry keeps the columns apart, with the examples written out in the loop's body.
+    """
+    batch, out_height, out_width, channels = dy_BHWC.shape
+    examples = max(n for n in range(1, min(batch, MAX_UNROLL) + 1) if batch % n == 0)
+    # Columns of one phase are made contiguous by taking `strides` columns as one of more channels.
+    wide = -(-(strides * (out_width - 1) + size) // strides)
+    rows = strides * (out_height - 1) + size
+    x_BHWC = _pad(
+        x_BHWC,
+        (padding, rows - x_BHWC.shape[1] - padding),
+        (padding, wide * strides - x_BHWC.shape[2] - padding),
+    ).reshape(batch, rows, wide, strides * channels)
+
+    def add_row(sums: tuple[jax.Array, ...], step: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
+        start, row = step // out_height * examples, step % out_height
+        x = jax.lax.dynamic_slice(
+            x_BHWC, (start, row * strides, 0, 0), (examples, size, *x_BHWC.shape[2:])
+        ).astype(jnp.float32)
+        dy = jax.lax.dynamic_slice(
+            dy_BHWC, (start, row, 0, 0), (examples, 1, out_width, channels)
+        ).astype(jnp.float32)
+        totals = []
+        for (i, j), total_WC in zip(_taps(size), sums, strict=True):
+            first, channel = j // strides, j % strides * channels
+            columns = slice(first, first + out_width), slice(channel, channel + channels)
+            totals.append(total_WC + sum(x[e, i][columns] * dy[e, 0] for e in range(examples)))
+        return tuple(totals), None
+
+    zeros = tuple(jnp.zeros((out_width, channels), jnp.float32) for _ in range(size**2))
+    steps = jnp.arange(batch // examples * out_height)
+    sums, _ = jax.lax.scan(add_row, zeros, steps)
+    return jnp.stack([total_WC.sum(0) for total_WC in sums]).reshape(size, size, 1, channels)

@@ -1,0 +1,130 @@
+"""The table of predictions on disk: one row per example, enough to recompute every metric."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skinjax.errors import InputError
+from skinjax.logs import write_text
+
+COLUMNS = ("image_id", "lesion_id", "split", "age", "sex", "site", "source", "label")
+_PREFIX = "prob_"
+
+
+def write_predictions(
+    path: Path | str,
+    rows: Sequence[Mapping[str, Any]],
+    probability_NC: np.ndarray,
+    classes: Sequence[str],
+) -> None:
+    """Writes `rows` (mappings with the keys `COLUMNS`) and their probabilities, atomically.
+
+    Numbers are written so that reading gives the same float64. `label` is a class name, an age
+    of None is an empty cell.
+
+    Raises:
+      ValueError: as many rows as probabilities there are not, or a value is not valid.
+      OSError: the file can't be written; what was there before stays.
+    """
+    probability_NC = np.asarray(probability_NC, np.float64)
+    if probability_NC.shape != (len(rows), len(classes)):
+        raise ValueError(
+            f"{len(rows)} rows and {len(classes)} classes, probabilities {probability_NC.shape}"
+        )
+    if not np.all(np.isfinite(probability_NC)):
+        raise ValueError("a probability is not finite")
+    unknown = sorted({str(row["label"]) for row in rows} - set(classes))
+    if unknown:
+        raise ValueError(f"labels {unknown} are not among the classes {list(classes)}")
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([*COLUMNS, *(_PREFIX + name for name in classes)])
+    for row, probability_C in zip(rows, probability_NC.tolist(), strict=True):
+        # Before Python 3.13 a lone carriage return isn't quoted, and would end the line.
+        texts = {name: str(row[name]).replace("\r", " ") for name in COLUMNS}
+        texts["age"] = "" if row["age"] is None else repr(float(row["age"]))
+        writer.writerow([*texts.values(), *probability_C])
+    write_text(path, buffer.getvalue())
+
+
+def read_predictions(
+    path: Path | str,
+) -> tuple[list[dict[str, Any]], np.ndarray, np.ndarray, tuple[str, ...]]:
+    """What `write_predictions` wrote: rows, probability_NC float64, label_N int64, classes.
+
+    Rows have the keys `COLUMNS`; `age` is a float or None. Other columns are ignored.
+
+    Raises:
+      InputError: the file is missing or is no table of predictions; the message has the line.
+    """
+    header, lines = _read_table(Path(path))
+    classes = _classes(header, path)
+    place = {name: index for index, name in enumerate(header)}
+    rows = []
+    probability_NC = np.empty((len(lines), len(classes)))
+    for index, (number, fields) in enumerate(lines):
+        where = f"{path} line {number}"
+        if len(fields) != len(header):
+            raise InputError(f"{where} has {len(fields)} fields, expected {len(header)}; {_ADVICE}")
+        row: dict[str, Any] = {name: fields[place[name]] for name in COLUMNS}
+        row["age"] = None if row["age"] == "" else _number(row["age"], "age", where)
+        if row["label"] not in classes:
+            raise InputError(
+                f"{where}: label {row['label']!r} is none of the classes {', '.join(classes)}"
+            )
+        cells = [(name, fields[place[_PREFIX + name]]) for name in classes]
+        probability_NC[index] = [_number(text, _PREFIX + name, where) for name, text in cells]
+        total = probability_NC[index].sum()
+        if probability_NC[index].min() < 0 or abs(total - 1) > 1e-3:
+            raise InputError(
+                f"{where}: the probabilities sum to {total:g}, expected no negative ones and 1"
+            )
+        rows.append(row)
+    label_N = np.array([classes.index(row["label"]) for row in rows], np.int64)
+    return rows, probability_NC, label_N, classes
+
+
+_ADVICE = "it is no table of predictions: run `skinjax evaluate` again"
+
+
+def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Header, and each row with the number of its last line."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            lines = [(reader.line_num, fields) for fields in reader if fields]
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run `skinjax evaluate` first") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not readable as CSV ({error}); {_ADVICE}") from None
+    return header, lines
+
+
+def _classes(header: list[str], path: Path | str) -> tuple[str, ...]:
+    """The classes that `header` names, in the order of their columns, if it is a right one."""
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise InputError(f"{path} has no column {', '.join(missing)}; {_ADVICE}")
+    classes = tuple(name.removeprefix(_PREFIX) for name in header if name.startswith(_PREFIX))
+    if not classes:
+        raise InputError(f"{path} has no column prob_<class>; {_ADVICE}")
+    if len(set(header)) != len(header):
+        twice = sorted({name for name in header if header.count(name) > 1})
+        raise InputError(f"{path} has the column {', '.join(twice)} twice; {_ADVICE}")
+    return classes
+
+
+def _number(text: str, column: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{where}: {column} is {text!r}, expected a finite number")
+    return value

@@ -1,0 +1,278 @@
+"""The training loop: from a config and a work directory to checkpoints and logs."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from skinjax import config as config_lib
+from skinjax import evaluate, logs, metrics, optimizer, parallel, phases, report, workdir
+from skinjax.checkpoint import Checkpointer, Description
+from skinjax.data import builder, pipeline
+from skinjax.errors import OriginError, StoppedError
+from skinjax.experiment import Experiment
+from skinjax.run_log import RunLog
+from skinjax.train_step import TrainState
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_AGREE_EVERY = 10  # steps between the processes' agreements on whether to stop
+
+
+def train(config: ConfigDict, run_dir: str | Path) -> dict[str, Any]:
+    """Trains a config in a work directory, or goes on where an earlier run of it stopped.
+
+    Args:
+      config: from `config.default_config()`.
+      run_dir: made if missing; holds the config, logs, checkpoints and plots.
+
+    Returns:
+      `step`, `epoch` and validation `metrics` of the best checkpoint (of the latest, without
+      metrics, where `data.train_on` leaves nothing to validate on).
+
+    Raises:
+      InputError: config, data or work directory are not right.
+      NonFiniteLossError: the loss is not finite; the last good checkpoint stays.
+      StoppedError: SIGTERM or SIGINT came; everything is saved.
+      OSError: the disk is full or can't be written.
+    """
+    run_dir = Path(run_dir)
+    config_lib.check(config)
+    metrics.direction(config.checkpoint.metric)
+    workdir.check_config(run_dir, config)
+    parallel.initialize(config.parallel)
+    prepared = parallel.main_process_first(lambda: builder.prepare(config))
+    trained_on = evaluate.SPLITS if config.data.train_on == "all" else ("train",)
+    counts_C = np.sum([prepared.counts[split] for split in trained_on], axis=0)
+    experiment = Experiment.create(config, prepared.classes, counts_C)
+    loop = _Loop(experiment, prepared, trained_on)
+    with contextlib.ExitStack() as stack:
+        if parallel.is_main_process():
+            stack.enter_context(workdir.claim(run_dir))
+            workdir.check_config(run_dir, config)  # again, now that no other run can come between
+            devices = [f"{device.platform} {device.device_kind}" for device in jax.devices()]
+            logs.describe_run(run_dir, config, devices=devices)
+        stop = stack.enter_context(_stop_signals())
+        return loop.run(run_dir, stop)
+
+
+class _Loop:
+    """Training between its steps: the parts of a run, and what has been reached."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        prepared: builder.PreparedDataset,
+        trained_on: Sequence[str],
+    ) -> None:
+        config = experiment.config
+        self._experiment, self._config, self._prepared = experiment, config, prepared
+        source = prepared.source(trained_on)
+        dataset = pipeline.train_dataset(
+            source,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            num_threads=config.data.num_threads,
+            num_workers=config.data.num_workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        self._batches = iter(dataset)
+        self._val = prepared.source(("val",)) if config.data.train_on == "train" else None
+        self._steps_per_epoch = len(source) // config.batch_size
+        self._phases = phases.resolve(config, experiment.model.stages, self._steps_per_epoch)
+        self._total_steps = self._phases[-1].end_step
+        self._eval_step = experiment.eval_step()
+
+    def run(self, run_dir: Path, stop: "_Stop") -> dict[str, Any]:
+        """Trains to the last step, from the latest checkpoint that is whole."""
+        higher = metrics.direction(self._config.checkpoint.metric) == "max"
+        with contextlib.ExitStack() as stack:
+            self._checkpoints = Checkpointer(
+                workdir.checkpoint_dir(run_dir),
+                metric=self._config.checkpoint.metric,
+                higher_is_better=higher,
+                keep_best=self._config.checkpoint.keep_best,
+            )
+            stack.callback(self._checkpoints.close)
+            state, phase = self._restore() or self._initialize()
+            self._log = RunLog(
+                run_dir,
+                self._config,
+                self._prepared.classes,
+                start_step=int(state.step),
+                total_steps=self._total_steps,
+                steps_per_epoch=self._steps_per_epoch,
+                writes=parallel.is_main_process(),
+            )
+            stack.callback(self._log.close)
+            self._train(state, phase, stop)
+            self._checkpoints.wait()
+            best = self._checkpoints.describe(self._checkpoints.choose("best"))
+        if parallel.is_main_process():
+            report.write_history(run_dir)
+        return {"step": best.step, "epoch": best.epoch, "metrics": best.metrics}
+
+    def _initialize(self) -> tuple[TrainState, phases.Phase]:
+        first = self._phases[0]
+        return self._experiment.init_state(first, self._experiment.init_variables()), first
+
+    def _restore(self) -> tuple[TrainState, phases.Phase] | None:
+        """Reads the latest checkpoint that is whole; those after it are set aside."""
+        for step in reversed(self._checkpoints.steps()):
+            try:
+                about = self._checkpoints.describe(step)
+                self._check_origin(about)
+                phase = self._phases[about.phase]
+                state, data_state = self._checkpoints.restore(step, self._template(phase))
+            except OriginError:
+                raise
+            except Exception as error:  # whatever Orbax makes of a damaged file
+                logging.warning("checkpoint %d can't be read, trying the one before: %s", step, error)
+                if parallel.is_main_process():
+                    self._checkpoints.set_aside(step)
+                continue
+            self._batches.set_state(data_state)
+            logging.info("going on from step %d of %d", step, self._total_steps)
+            return state, phase
+        return None
+
+    def _template(self, phase: phases.Phase) -> TrainState:
+        shapes = self._experiment.variable_shapes()
+        return jax.eval_shape(lambda shapes: self._experiment.init_state(phase, shapes), shapes)
+
+    def _check_origin(self, about: Description) -> None:
+        for name, here, there in (
+            ("classes", self._prepared.classes, about.classes),
+            ("data", self._prepared.fingerprint, about.fingerprint),
+        ):
+            if here != there:
+                raise OriginError(
+                    f"the work directory's checkpoints are of other {name} ({there}; now {here}); "
+                    "restore the files, or train in another --workdir"
+                )
+
+    def _train(self, state: TrainState, phase: phases.Phase, stop: "_Stop") -> None:
+        step = int(state.step)
+        key = jax.random.key(self._config.seed)
+        state, train_step, learning_rate = self._enter(state, phase)
+        pending: dict[str, Any] | None = None
+        while step < self._total_steps:
+            if step == phase.end_step:
+                phase = self._phases[phase.index + 1]
+                state = self._experiment.next_phase(state, phase)
+                state, train_step, learning_rate = self._enter(state, phase)
+            batch = self._experiment.mapper.shard(next(self._batches))
+            state, outputs = train_step(state, batch, key)
+            step += 1
+            # The step before this one is read while this one runs.
+            self._read(pending)
+            rate = float(learning_rate(step - 1 - phase.first_step))
+            pending = {"step": step, "phase": phase.index, "learning_rate": rate, "outputs": outputs}
+            stopping = stop.requested(step)
+            if stopping or self._is_checkpointed(step):
+                self._read(pending)
+                pending = None
+                self._finish_epoch_and_save(step, phase, rate, state)
+            if stopping:
+                self._checkpoints.wait()
+                raise stop.error(step)
+
+    def _enter(self, state: TrainState, phase: phases.Phase) -> tuple[TrainState, Any, Any]:
+        logging.info(
+            "phase %d of %d: training %s for %d steps",
+            phase.index + 1, len(self._phases), ", ".join(phase.trainable), phase.num_steps,
+        )  # fmt: skip
+        return (
+            self._experiment.mapper.replicate(state),
+            self._experiment.train_step(phase),
+            optimizer.schedule(self._config.optimizer, phase),
+        )
+
+    def _read(self, pending: dict[str, Any] | None) -> None:
+        if pending is not None:
+            self._log.step(**{**pending, "outputs": jax.device_get(pending["outputs"])})
+
+    def _is_checkpointed(self, step: int) -> bool:
+        every = self._config.checkpoint.every_steps
+        return step % self._steps_per_epoch == 0 or bool(every and step % every == 0)
+
+    def _finish_epoch_and_save(
+        self, step: int, phase: phases.Phase, learning_rate: float, state: TrainState
+    ) -> None:
+        val = None
+        if step % self._steps_per_epoch == 0:
+            epoch = step // self._steps_per_epoch
+            due = epoch % self._config.evaluate.every_epochs == 0 or step == self._total_steps
+            if self._val is not None and due:
+                variables = {"params": state.params, "batch_stats": state.batch_stats}
+                predicted = evaluate.predict_split(
+                    self._experiment, self._eval_step, variables, self._val
+                )
+                val = evaluate.split_metrics(self._experiment, predicted)
+            self._log.epoch(step, phase.index, learning_rate, val)
+        scalars = {} if val is None else {"loss": val["loss"], **metrics.scalars(val)}
+        self._checkpoints.save(
+            state,
+            self._batches.get_state(),
+            Description(
+                step=step,
+                epoch=step / self._steps_per_epoch,
+                phase=phase.index,
+                metrics={name: value for name, value in scalars.items() if value is not None},
+                classes=self._prepared.classes,
+                config=config_lib.to_json(self._config),
+                fingerprint=self._prepared.fingerprint,
+            ),
+        )
+
+
+class _Stop:
+    """Whether a signal asked for a stop; on several processes, whether any of them got one."""
+
+    def __init__(self) -> None:
+        self._signum = 0
+
+    def handle(self, signum: int, frame: FrameType | None) -> None:
+        """Takes the first signal; a second one ends the process as it would have."""
+        del frame
+        self._signum = signum
+        signal.signal(signum, signal.SIG_DFL)
+        logging.warning("%s: saving after this step", signal.Signals(signum).name)
+
+    def requested(self, step: int) -> bool:
+        """Says whether to stop after `step`; the processes agree every few steps."""
+        if jax.process_count() == 1:
+            return self._signum != 0
+        return step % _AGREE_EVERY == 0 and parallel.any_process(self._signum != 0)
+
+    def error(self, step: int) -> StoppedError:
+        """The exception that ends the run."""
+        signum = self._signum or int(signal.SIGTERM)
+        name = signal.Signals(signum).name
+        return StoppedError(
+            f"stopped by {name} after step {step}, which is saved; the same command goes on from "
+            "there",
+            signum,
+        )
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[_Stop]:
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # Python delivers signals to the main thread only
+        return
+    before = {signum: signal.signal(signum, stop.handle) for signum in _SIGNALS}
+    try:
+        yield stop
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
