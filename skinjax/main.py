@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv = ["train", *argv]
     arguments, overrides = _parser().parse_known_args(argv)
     verbs = {"train": _train, "evaluate": _evaluate}
-    _quiet_libraries()
+    _log_to_stderr()
     from skinjax.errors import SkinjaxError, StoppedError
 
     try:
@@ -120,13 +120,23 @@ def _fail(message: object, code: int) -> int:
     return code
 
 
-def _quiet_libraries() -> None:
-    """Leaves one's own lines on the screen: the libraries log every file they open."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+def _log_to_stderr() -> None:
+    """Shows the package's own messages from info on, and of the libraries only their errors."""
+    import logging as python_logging
+
     from absl import logging
 
-    logging.set_verbosity(logging.WARNING)
-    logging.set_stderrthreshold("warning")
+    def own_or_error(record: python_logging.LogRecord) -> bool:
+        own = os.path.dirname(os.path.abspath(__file__))
+        return record.pathname.startswith(own) or record.levelno >= python_logging.ERROR
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    handler = logging.get_absl_handler()
+    handler.setFormatter(python_logging.Formatter("%(message)s"))
+    handler.addFilter(own_or_error)
+    handler.python_handler.stream = sys.stderr
+    logging.set_verbosity(logging.INFO)
+    logging.set_stderrthreshold("info")
     logging.use_absl_handler()
 
 

@@ -163,6 +163,7 @@ class Mapper:
             outputs = mapped(*args)
             return jax.block_until_ready(outputs) if self._one_in_flight else outputs
 
+        call.lower = mapped.lower  # type: ignore[attr-defined]  # for looking at what is compiled
         return call
 
 

@@ -187,7 +187,6 @@ def history(column: Mapping[str, np.ndarray], phase: Sequence[str], *, caption: 
     """
     epoch = column["epoch"]
     figure = _figure((11, 6.6), caption)
-    marker = "o" if len(epoch) <= 40 else None
     changes = [i for i in range(1, len(phase)) if phase[i] != phase[i - 1]]
     for axes, (name, title) in zip(figure.subplots(2, 3).flat, _PANELS, strict=True):
         curves = [("training", f"train_{name}", _TRAIN), ("validation", f"val_{name}", _VALIDATION)]
@@ -196,9 +195,11 @@ def history(column: Mapping[str, np.ndarray], phase: Sequence[str], *, caption: 
         drawn = False
         for label, key, colour in curves:
             values = column.get(key, np.full(len(epoch), np.nan))
-            if np.any(np.isfinite(values)):
+            known = np.isfinite(values)  # validation may not have run at every epoch
+            if np.any(known):
+                marker = "o" if np.count_nonzero(known) <= 40 else None
                 style = {"color": colour, "marker": marker, "markersize": 3.5}
-                axes.plot(epoch, values, label=label, linewidth=1.6, **style)
+                axes.plot(epoch[known], values[known], label=label, linewidth=1.6, **style)
                 drawn = True
         if drawn and name == _PANELS[0][0]:
             axes.legend(fontsize=9)

@@ -13,7 +13,7 @@ from skinjax.errors import NonFiniteLossError
 
 _SHOWN = (
     "loss", "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1",
-    "macro_roc_auc",
+    "macro_roc_auc", "num_examples",
 )  # fmt: skip
 EPOCH_COLUMNS = (
     "epoch", "step", "phase", "learning_rate", "seconds",
@@ -81,8 +81,8 @@ class RunLog:
         elif not math.isfinite(loss) or not finite or not math.isfinite(outputs["grad_norm"]):
             raise NonFiniteLossError(
                 f"the loss at step {step} is not finite (loss {loss}, gradient norm "
-                f"{float(outputs['grad_norm'])}): training stopped; try a smaller "
-                "optimizer.learning_rate or a larger optimizer.clip_norm guard"
+                f"{float(outputs['grad_norm'])}): training stopped, and the last checkpoint is "
+                "from before it; try a smaller config.optimizer.learning_rate"
             )
         if math.isfinite(loss):
             self._losses.append(loss)
@@ -108,10 +108,9 @@ class RunLog:
             row |= {f"{split}_{name}": values.get(name) for name in _SHOWN}
         if self._epochs is not None:
             self._epochs.append(row)
-        self._board.scalars(step, {f"train/{k}": train.get(k) for k in _SHOWN})
+        self._board.scalars(step, {f"train/{k}": v for k, v in _numbers(train).items()})
         if val is not None:
-            scalars = {"loss": val["loss"], **metrics.scalars(val)}
-            self._board.scalars(step, {f"val/{k}": v for k, v in scalars.items()})
+            self._board.scalars(step, {f"val/{k}": v for k, v in _numbers(val).items()})
             text = f"loss {val['loss']:.4f}, {metrics.summary_line(val)}"
             self.progress.line(f"epoch {row['epoch']}: validation {text}")
         self._start_epoch()
@@ -164,3 +163,8 @@ class RunLog:
         self._board.scalars(
             step, {f"step/{k}": row[k] for k in ("loss", "grad_norm", "learning_rate")}
         )
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float | None]:
+    """The loss and the other metrics that are one number."""
+    return {"loss": values.get("loss"), **metrics.scalars(values)}

@@ -112,12 +112,12 @@ class _Loop:
                 steps_per_epoch=self._steps_per_epoch,
                 writes=parallel.is_main_process(),
             )
+            if parallel.is_main_process():
+                stack.callback(report.write_history, run_dir)  # also of a run that was stopped
             stack.callback(self._log.close)
             self._train(state, phase, stop)
             self._checkpoints.wait()
             best = self._checkpoints.describe(self._checkpoints.choose("best"))
-        if parallel.is_main_process():
-            report.write_history(run_dir)
         return {"step": best.step, "epoch": best.epoch, "metrics": best.metrics}
 
     def _initialize(self) -> tuple[TrainState, phases.Phase]:

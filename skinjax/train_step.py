@@ -99,7 +99,7 @@ def train_step(
         new = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
     outputs = {
         "loss": lax.pmean(loss, axis_name),
-        "grad_norm": optax.global_norm(grads),
+        "grad_norm": optax.tree.norm(grads),
         "finite": finite,
         "loss_scale": jnp.float32(1) if loss_scale is None else loss_scale.scale,
         "probability_BC": lax.all_gather(nn.softmax(logits_BC), axis_name, tiled=True),

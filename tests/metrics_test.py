@@ -203,7 +203,7 @@ def test_wrong_arrays_are_refused(label_N, classes, message):
 def test_direction():
     assert metrics.direction("balanced_accuracy") == "max"
     assert metrics.direction("loss") == metrics.direction("log_loss") == "min"
-    with pytest.raises(InputError, match="balanced_acc.*choose one of: accuracy, balanced_acc"):
+    with pytest.raises(InputError, match=r"balanced_acc.*choose one of: accuracy, balanced_acc"):
         metrics.direction("balanced_acc")
 
 

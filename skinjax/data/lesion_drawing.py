@@ -1,8 +1,8 @@
 """Draws dermoscopy-like images: a lesion painted once on its skin, then photographed many times.
 
 Skin is a pale reflector under two absorbers, melanin (brown) and haemoglobin (red), and a lesion is
-a pattern of both under a few opaque structures (scar, scale, veil). What a class looks like is a
-table of ranges and odds that overlap; what is not the lesion (light, hair, lens) ignores the class.
+a pattern of both under a few opaque structures (scar, scale, veil). `lesion_appearance.py` says how
+much of each a class has; `lesion_photograph.py` adds what does not depend on the class.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-Range = tuple[float, float]
+from skinjax.data.lesion_appearance import Appearance, Range
 
 # Absorption per unit of density in R, G, B: only their ratios matter, as densities are made up.
 _MELANIN = np.array([0.55, 1.0, 1.3], np.float32)
@@ -20,81 +20,6 @@ _PALE_SKIN = np.array([0.95, 0.82, 0.78], np.float32)
 _WHITE = np.array([0.93, 0.84, 0.84], np.float32)
 _KERATIN = np.array([0.88, 0.78, 0.56], np.float32)
 _BLUE_GREY = np.array([0.45, 0.46, 0.54], np.float32)
-
-
-@dataclass(frozen=True)
-class Appearance:
-    """How a class tends to look: ranges to draw from, and the odds of each structure."""
-
-    melanin: Range
-    blood: Range
-    asymmetry: Range
-    irregularity: Range
-    softness: Range
-    structures: dict[str, float]
-
-
-APPEARANCES = {
-    'akiec': Appearance(
-        melanin=(0.05, 0.55),
-        blood=(0.15, 0.55),
-        asymmetry=(0.1, 0.7),
-        irregularity=(0.10, 0.30),
-        softness=(0.15, 0.40),
-        structures={'scale': 0.8, 'strawberry': 0.75, 'vessels': 0.1, 'milia': 0.1, 'globules': 0.1},
-    ),
-    'bcc': Appearance(
-        melanin=(0.02, 0.50),
-        blood=(0.10, 0.50),
-        asymmetry=(0.1, 0.8),
-        irregularity=(0.06, 0.25),
-        softness=(0.10, 0.35),
-        structures={'vessels': 0.85, 'nests': 0.7, 'scar': 0.08, 'scale': 0.15, 'globules': 0.1},
-    ),
-    'bkl': Appearance(
-        melanin=(0.20, 1.40),
-        blood=(0.00, 0.35),
-        asymmetry=(0.1, 0.6),
-        irregularity=(0.05, 0.22),
-        softness=(0.03, 0.14),
-        structures={'milia': 0.9, 'network': 0.12, 'veil': 0.08, 'scale': 0.2, 'globules': 0.05},
-    ),
-    'df': Appearance(
-        melanin=(0.15, 0.70),
-        blood=(0.05, 0.45),
-        asymmetry=(0.0, 0.3),
-        irregularity=(0.02, 0.12),
-        softness=(0.20, 0.50),
-        structures={'scar': 0.95, 'network': 0.45, 'strawberry': 0.05},
-    ),
-    'mel': Appearance(
-        melanin=(0.40, 1.80),
-        blood=(0.00, 0.45),
-        asymmetry=(0.3, 1.0),
-        irregularity=(0.12, 0.38),
-        softness=(0.04, 0.18),
-        structures={
-            'network': 0.4, 'globules': 0.35, 'streaks': 0.65, 'veil': 0.65, 'scar': 0.08,
-            'vessels': 0.08,
-        },
-    ),
-    'nv': Appearance(
-        melanin=(0.20, 1.50),
-        blood=(0.00, 0.50),
-        asymmetry=(0.0, 0.35),
-        irregularity=(0.02, 0.12),
-        softness=(0.06, 0.28),
-        structures={'network': 0.75, 'globules': 0.35, 'streaks': 0.05, 'veil': 0.02},
-    ),
-    'vasc': Appearance(
-        melanin=(0.00, 0.30),
-        blood=(0.20, 0.70),
-        asymmetry=(0.0, 0.4),
-        irregularity=(0.03, 0.15),
-        softness=(0.03, 0.12),
-        structures={'lacunae': 0.95, 'veil': 0.12, 'scar': 0.03},
-    ),
-}
 
 
 @dataclass
@@ -125,7 +50,7 @@ def paint(rng: np.random.Generator, appearance: Appearance, size: int) -> np.nda
         if rng.random() < odds:
             _STRUCTURES[name](rng, canvas)
     skin_melanin = rng.choice([0.03, 0.1, 0.2, 0.4]) + 0.02 * _noise(rng, side, size / 20)
-    skin_blood = rng.uniform(0.02, 0.35) + 0.03 * _noise(rng, side, size / 10)
+    skin_blood = rng.uniform(0.02, 0.3) + 0.03 * _noise(rng, side, size / 10)
     skin_blood += 0.02 * _noise(rng, side, size / 40)
     melanin = np.maximum(canvas.melanin + skin_melanin, 0)[..., None]
     blood = np.maximum(canvas.blood + skin_blood, 0)[..., None]
@@ -139,15 +64,18 @@ def paint(rng: np.random.Generator, appearance: Appearance, size: int) -> np.nda
 def _blank_lesion(
     rng: np.random.Generator, appearance: Appearance, side: int, size: int
 ) -> _Canvas:
-    radius = size * rng.uniform(0.13, 0.36)
+    radius = size * rng.uniform(0.15, 0.36)
     irregularity = rng.uniform(*appearance.irregularity)
     y, x = np.mgrid[:side, :side].astype(np.float32) - side / 2
     stretch = rng.uniform(0.75, 1.0)
     distance, angle = cv2.cartToPolar(x / stretch, y * stretch)
     edge = np.ones_like(distance)
     for k in range(2, 7):
-        edge += irregularity * rng.normal(0, 0.6) / np.sqrt(k) * np.cos(
-            k * angle + rng.uniform(0, 2 * np.pi)
+        edge += (
+            irregularity
+            * rng.normal(0, 0.6)
+            / np.sqrt(k)
+            * np.cos(k * angle + rng.uniform(0, 2 * np.pi))
         )
     depth = distance / radius / np.maximum(edge, 0.35)
     depth += irregularity * 0.5 * _noise(rng, side, radius / 3) * np.minimum(depth, 1)
@@ -183,27 +111,28 @@ def _network(rng: np.random.Generator, canvas: _Canvas) -> None:
         for a in rng.uniform(0, np.pi) + np.array([0, 2, 4]) * np.pi / 3
     )
     net = np.clip((0.8 - waves) / 1.6, -1, 1)  # 1 on the lines, -1 in the holes
-    strength = rng.uniform(0.2, 0.6) * np.clip(0.8 + 0.4 * _noise(rng, side, canvas.radius), 0, 1)
+    evenness = np.clip(0.8 + 0.4 * _noise(rng, side, canvas.radius), 0, 1)
+    strength = rng.uniform(0.2, 0.6) * evenness
     canvas.melanin *= 1 + strength * net
     canvas.melanin += 0.15 * strength * np.maximum(net, 0) * canvas.inside
 
 
 def _globules(rng: np.random.Generator, canvas: _Canvas) -> None:
     """Brown dots, anywhere in the lesion."""
-    dots = _dots(rng, canvas, rng.integers(8, 30), (0.9, 2.2), 0.95)
+    dots = _dots(rng, canvas, _count(rng, 8, 30), (0.9, 2.2), 0.95)
     canvas.melanin += rng.uniform(0.5, 1.1) * dots
 
 
 def _streaks(rng: np.random.Generator, canvas: _Canvas) -> None:
     """Dark projections that cross the border outwards."""
-    layer = np.zeros(canvas.depth.shape, np.float32)
+    layer: np.ndarray = np.zeros(canvas.depth.shape, np.float32)
     centre = np.array(layer.shape) / 2
-    for root in canvas.places(rng, rng.integers(10, 28), 0.85, 1.0):
+    for root in canvas.places(rng, _count(rng, 10, 28), 0.85, 1.0):
         outwards = (root - centre) / (np.linalg.norm(root - centre) + 1e-6)
-        reach = outwards * canvas.radius * rng.uniform(0.08, 0.3)
+        reach = outwards * canvas.radius * rng.uniform(0.1, 0.33)
         _line(layer, np.stack([root - 0.3 * reach, root + reach]), rng.uniform(1.0, 2.2), canvas)
     layer = cv2.GaussianBlur(layer, (0, 0), 0.8 * canvas.unit)
-    canvas.melanin += rng.uniform(0.4, 1.0) * layer
+    canvas.melanin += rng.uniform(0.5, 1.1) * layer
 
 
 def _veil(rng: np.random.Generator, canvas: _Canvas) -> None:
@@ -211,21 +140,21 @@ def _veil(rng: np.random.Generator, canvas: _Canvas) -> None:
     patch = _blob(canvas, canvas.places(rng, 1, 0.1, 0.6)[0], canvas.radius * rng.uniform(0.3, 0.6))
     patch *= 1 + 0.3 * _noise(rng, patch.shape[0], canvas.radius / 2)
     canvas.melanin += 0.5 * patch * canvas.inside
-    canvas.covers.append((rng.uniform(0.35, 0.7) * patch * canvas.inside, _BLUE_GREY))
+    canvas.covers.append((rng.uniform(0.45, 0.8) * patch * canvas.inside, _BLUE_GREY))
 
 
 def _milia(rng: np.random.Generator, canvas: _Canvas) -> None:
     """Milia-like cysts (pale dots) and comedo-like openings (brown plugs)."""
-    plugs = _dots(rng, canvas, rng.integers(4, 14), (1.2, 2.8), 0.9)
+    plugs = _dots(rng, canvas, _count(rng, 4, 14), (1.2, 2.8), 0.9)
     canvas.melanin += rng.uniform(0.4, 0.8) * plugs
-    cysts = _dots(rng, canvas, rng.integers(6, 20), (0.9, 2.0), 0.9)
-    canvas.covers.append((rng.uniform(0.3, 0.7) * cysts, _KERATIN))
+    cysts = _dots(rng, canvas, _count(rng, 6, 20), (1.1, 2.4), 0.9)
+    canvas.covers.append((rng.uniform(0.4, 0.8) * cysts, _KERATIN))
 
 
 def _vessels(rng: np.random.Generator, canvas: _Canvas) -> None:
     """Arborizing vessels: thick red stems that branch into thin ones."""
-    layer = np.zeros(canvas.depth.shape, np.float32)
-    for root in canvas.places(rng, rng.integers(2, 5), 0.5, 1.1):
+    layer: np.ndarray = np.zeros(canvas.depth.shape, np.float32)
+    for root in canvas.places(rng, _count(rng, 2, 5), 0.5, 1.1):
         stems = [(root, rng.uniform(0, 2 * np.pi), 2.0)]
         while stems:
             point, angle, width = stems.pop()
@@ -236,58 +165,65 @@ def _vessels(rng: np.random.Generator, canvas: _Canvas) -> None:
             if width > 0.9:
                 turns = rng.uniform(0.3, 1.0, 2) * (1, -1)
                 stems += [(points[-1], steps[-1] + turn, 0.65 * width) for turn in turns]
-    canvas.blood += rng.uniform(0.4, 1.1) * cv2.GaussianBlur(layer, (0, 0), 0.4 * canvas.unit)
+    canvas.blood += rng.uniform(0.5, 1.2) * cv2.GaussianBlur(layer, (0, 0), 0.4 * canvas.unit)
 
 
 def _nests(rng: np.random.Generator, canvas: _Canvas) -> None:
     """Blue-grey ovoid nests."""
-    layer = _dots(rng, canvas, rng.integers(3, 9), (2.0, 4.5), 1.0)
-    canvas.covers.append((rng.uniform(0.35, 0.75) * layer, _BLUE_GREY))
+    layer = _dots(rng, canvas, _count(rng, 3, 9), (2.2, 5.0), 1.0)
+    canvas.covers.append((rng.uniform(0.4, 0.8) * layer, _BLUE_GREY))
 
 
 def _lacunae(rng: np.random.Generator, canvas: _Canvas) -> None:
     """Red to purple lagoons, parted by paler walls."""
     lagoon = canvas.radius / canvas.unit
-    layer = _dots(rng, canvas, rng.integers(6, 16), (0.14 * lagoon, 0.30 * lagoon), 0.8)
-    canvas.blood += rng.uniform(0.3, 1.2) * layer
+    layer = _dots(rng, canvas, _count(rng, 6, 16), (0.14 * lagoon, 0.30 * lagoon), 0.8)
+    canvas.blood += rng.uniform(0.4, 1.2) * layer
     canvas.melanin += rng.uniform(0.0, 0.5) * layer
 
 
 def _scar(rng: np.random.Generator, canvas: _Canvas) -> None:
     """A central white patch with no sharp edge."""
-    patch = _blob(canvas, canvas.places(rng, 1, 0.0, 0.25)[0], canvas.radius * rng.uniform(0.3, 0.5))
+    patch = _blob(
+        canvas, canvas.places(rng, 1, 0.0, 0.25)[0], canvas.radius * rng.uniform(0.35, 0.55)
+    )
     patch *= np.clip(1 + 0.3 * _noise(rng, patch.shape[0], canvas.radius / 3), 0, 1.3)
-    canvas.covers.append((rng.uniform(0.35, 0.75) * patch, _WHITE))
+    canvas.covers.append((rng.uniform(0.45, 0.85) * patch, _WHITE))
 
 
 def _scale(rng: np.random.Generator, canvas: _Canvas) -> None:
     """White to yellow flakes."""
     side = canvas.depth.shape[0]
-    flakes = np.clip(_noise(rng, side, 3 * canvas.unit) + _noise(rng, side, 10 * canvas.unit) - 0.8, 0, 1)
+    flakes = _noise(rng, side, 3 * canvas.unit) + _noise(rng, side, 10 * canvas.unit)
+    flakes = np.clip(flakes - 0.8, 0, 1)
     colour = _WHITE if rng.random() < 0.6 else _KERATIN
-    canvas.covers.append((rng.uniform(0.3, 0.65) * flakes * canvas.inside, colour))
+    canvas.covers.append((rng.uniform(0.4, 0.75) * flakes * canvas.inside, colour))
 
 
 def _strawberry(rng: np.random.Generator, canvas: _Canvas) -> None:
     """Red between pale follicles."""
-    follicles = _dots(rng, canvas, rng.integers(15, 40), (1.4, 2.4), 1.0)
+    follicles = _dots(rng, canvas, _count(rng, 15, 40), (1.5, 2.7), 1.0)
     canvas.blood += rng.uniform(0.1, 0.4) * canvas.inside
-    canvas.covers.append((rng.uniform(0.25, 0.55) * follicles, _WHITE))
+    canvas.covers.append((rng.uniform(0.3, 0.65) * follicles, _WHITE))
 
 
 _STRUCTURES: dict[str, Callable[[np.random.Generator, _Canvas], None]] = {
-    'globules': _globules,
-    'lacunae': _lacunae,
-    'milia': _milia,
-    'nests': _nests,
-    'network': _network,
-    'scale': _scale,
-    'scar': _scar,
-    'strawberry': _strawberry,
-    'streaks': _streaks,
-    'veil': _veil,
-    'vessels': _vessels,
+    "globules": _globules,
+    "lacunae": _lacunae,
+    "milia": _milia,
+    "nests": _nests,
+    "network": _network,
+    "scale": _scale,
+    "scar": _scar,
+    "strawberry": _strawberry,
+    "streaks": _streaks,
+    "veil": _veil,
+    "vessels": _vessels,
 }
+
+
+def _count(rng: np.random.Generator, low: int, high: int) -> int:
+    return int(rng.integers(low, high))
 
 
 def _noise(rng: np.random.Generator, side: int, period: float) -> np.ndarray:

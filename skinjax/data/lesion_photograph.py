@@ -1,4 +1,4 @@
-"""Takes pictures of a painted lesion: framing, light, lens and litter, none of which knows the class."""
+"""Pictures of a painted lesion: framing, light, lens and litter, which ignore its class."""
 
 import cv2
 import numpy as np
@@ -23,12 +23,10 @@ def photograph(rng: np.random.Generator, painting_HWC: np.ndarray, size: int) ->
 
 def _framed(rng: np.random.Generator, painting_HWC: np.ndarray, size: int) -> np.ndarray:
     side = len(painting_HWC)
-    turn, zoom = rng.uniform(0, 360), rng.uniform(0.8, 1.25)
-    matrix = cv2.getRotationMatrix2D((side / 2, side / 2), turn, zoom)
-    matrix[:, 2] += (size - side) / 2 + rng.normal(0, 0.04 * size, 2)
-    return cv2.warpAffine(
-        painting_HWC, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-    )
+    turn, zoom = rng.uniform(0, 360), rng.uniform(0.85, 1.2)
+    matrix = np.asarray(cv2.getRotationMatrix2D((side / 2, side / 2), turn, zoom), np.float64)
+    matrix[:, 2] += (size - side) / 2 + rng.normal(0, 0.03 * size, 2)
+    return cv2.warpAffine(painting_HWC, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101)
 
 
 def _light(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -37,7 +35,7 @@ def _light(rng: np.random.Generator, size: int) -> np.ndarray:
     angle = rng.uniform(0, 2 * np.pi)
     slope = rng.uniform(0, 0.15) * (x * np.cos(angle) + y * np.sin(angle))
     fall_off = rng.uniform(0, 0.15) * (x**2 + y**2)
-    white_balance = np.exp(rng.normal(0, (0.05, 0.08, 0.1))).astype(np.float32)
+    white_balance = np.exp(rng.normal(0, (0.03, 0.06, 0.07))).astype(np.float32)
     return (rng.uniform(0.8, 1.15) * (1 + slope - fall_off))[..., None] * white_balance
 
 
@@ -52,7 +50,7 @@ def _dark_corners(rng: np.random.Generator, size: int) -> np.ndarray:
 
 def _with_hair(rng: np.random.Generator, image_HWC: np.ndarray) -> np.ndarray:
     size = len(image_HWC)
-    layer = np.zeros((size, size), np.float32)
+    layer: np.ndarray = np.zeros((size, size), np.float32)
     direction = rng.uniform(0, 2 * np.pi)
     t = np.linspace(-1, 1, 12)[:, None]
     for _ in range(rng.integers(3, 22)):
@@ -69,7 +67,7 @@ def _with_hair(rng: np.random.Generator, image_HWC: np.ndarray) -> np.ndarray:
 
 def _with_ruler(rng: np.random.Generator, image_HWC: np.ndarray) -> np.ndarray:
     size = len(image_HWC)
-    layer = np.zeros((size, size), np.float32)
+    layer: np.ndarray = np.zeros((size, size), np.float32)
     step = size * rng.uniform(0.04, 0.09)
     base = size * rng.uniform(0.85, 0.97)
     for number in range(int(size / step) + 1):
@@ -77,14 +75,14 @@ def _with_ruler(rng: np.random.Generator, image_HWC: np.ndarray) -> np.ndarray:
         ends = np.array([[number * step, base], [number * step, base - length]])
         corners = np.round(ends * 16).astype(np.int32)[:, None]
         cv2.polylines(layer, [corners], False, 1.0, max(1, size // 128), cv2.LINE_AA, 4)
-    layer = np.rot90(layer, rng.integers(4))
+    layer = np.rot90(layer, int(rng.integers(4)))
     return _covered(image_HWC, 0.8 * layer, np.full(3, 0.15, np.float32))
 
 
 def _with_bubbles(rng: np.random.Generator, image_HWC: np.ndarray) -> np.ndarray:
     """Air in the immersion gel: rings that are bright on one side, and their reflections."""
     size = len(image_HWC)
-    layer = np.zeros((size, size), np.float32)
+    layer: np.ndarray = np.zeros((size, size), np.float32)
     for _ in range(rng.integers(1, 9)):
         centre = np.round(rng.uniform(0, size, 2) * 16).astype(int).tolist()
         radius = round(size * rng.uniform(0.008, 0.035) * 16)

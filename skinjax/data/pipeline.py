@@ -13,7 +13,7 @@ from skinjax.errors import InputError
 
 Batch = dict[str, np.ndarray]
 
-_DTYPES = {'image': np.uint8, 'label': np.int32, 'mask': np.bool_, 'index': np.int32}
+_DTYPES = {"image": np.uint8, "label": np.int32, "mask": np.bool_, "index": np.int32}
 
 
 class Source(Protocol):
@@ -50,11 +50,11 @@ def train_dataset(
     _check_sizes(len(source), batch_size, process_count)
     if batch_size > len(source):
         raise InputError(
-            f'a batch of {batch_size} is larger than the {len(source)} training records: '
-            f'set batch_size to {len(source)} or less'
+            f"a batch of {batch_size} is larger than the {len(source)} training records: "
+            f"set batch_size to {len(source)} or less"
         )
     if seed < 0:
-        raise InputError(f'seed is {seed}; it must be 0 or more')
+        raise InputError(f"seed is {seed}; it must be 0 or more")
     # The one place where the order is decided: another sampler (balanced, say) is another function
     # of the batch number.
     sample = functools.partial(
@@ -122,19 +122,19 @@ def check_batch(batch: Batch, *, with_index: bool = False) -> Batch:
     Raises:
       InputError: naming the array that is wrong, as seen and as expected.
     """
-    keys = {'image', 'label', 'mask'} | ({'index'} if with_index else set())
+    keys = {"image", "label", "mask"} | ({"index"} if with_index else set())
     if set(batch) != keys:
-        raise InputError(f'a batch has keys {sorted(batch)}; expected {sorted(keys)}')
-    image_BHWC = batch['image']
+        raise InputError(f"a batch has keys {sorted(batch)}; expected {sorted(keys)}")
+    image_BHWC = batch["image"]
     if image_BHWC.ndim != 4 or image_BHWC.shape[-1] != 3:
-        raise InputError(f'image has shape {image_BHWC.shape}; expected (batch, height, width, 3)')
+        raise InputError(f"image has shape {image_BHWC.shape}; expected (batch, height, width, 3)")
     for key in sorted(keys):
         array = batch[key]
         if array.dtype != _DTYPES[key]:
             expected = np.dtype(_DTYPES[key])
-            raise InputError(f'{key} has dtype {array.dtype}; expected {expected}')
-        if key != 'image' and array.shape != image_BHWC.shape[:1]:
-            raise InputError(f'{key} has shape {array.shape}; expected {image_BHWC.shape[:1]}')
+            raise InputError(f"{key} has dtype {array.dtype}; expected {expected}")
+        if key != "image" and array.shape != image_BHWC.shape[:1]:
+            raise InputError(f"{key} has shape {array.shape}; expected {image_BHWC.shape[:1]}")
     return batch
 
 
@@ -159,15 +159,15 @@ def _process_slice(index_B: np.ndarray, *, index: int, count: int) -> np.ndarray
 
 def _load(source: Source, index_B: np.ndarray) -> Batch:
     records = source.__getitems__(index_B.tolist())
-    images = [record['image'] for record in records]
+    images = [record["image"] for record in records]
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
-        raise InputError(f'images of one batch differ in shape: {sorted(shapes)}; expected one')
-    label_B = np.asarray([record['label'] for record in records])
+        raise InputError(f"images of one batch differ in shape: {sorted(shapes)}; expected one")
+    label_B = np.asarray([record["label"] for record in records])
     return {
-        'image': np.stack(images),
-        'label': label_B.astype(np.int32, casting='same_kind'),
-        'mask': np.ones(len(records), np.bool_),
+        "image": np.stack(images),
+        "label": label_B.astype(np.int32, casting="same_kind"),
+        "mask": np.ones(len(records), np.bool_),
     }
 
 
@@ -176,7 +176,7 @@ def _load_padded(source: Source, position_B: np.ndarray) -> Batch:
     # Record 0 again, and not zeros under a made-up row: whoever scatters a batch by its index
     # without looking at the mask writes what is there already.
     index_B = np.where(mask_B, position_B, 0)
-    return _load(source, index_B) | {'mask': mask_B, 'index': index_B.astype(np.int32)}
+    return _load(source, index_B) | {"mask": mask_B, "index": index_B.astype(np.int32)}
 
 
 def _read_options(num_threads: int) -> grain.ReadOptions:
@@ -186,12 +186,12 @@ def _read_options(num_threads: int) -> grain.ReadOptions:
 
 def _check_sizes(num_records: int, batch_size: int, process_count: int) -> None:
     if num_records == 0:
-        raise InputError('there are no records to read: expected at least one')
+        raise InputError("there are no records to read: expected at least one")
     if batch_size < 1:
-        raise InputError(f'batch_size is {batch_size}; it must be 1 or more')
+        raise InputError(f"batch_size is {batch_size}; it must be 1 or more")
     if batch_size % process_count:
         valid = max(1, round(batch_size / process_count)) * process_count
         raise InputError(
-            f'a global batch of {batch_size} cannot be divided by {process_count} processes: '
-            f'the nearest valid batch_size is {valid}'
+            f"a global batch of {batch_size} cannot be divided by {process_count} processes: "
+            f"the nearest valid batch_size is {valid}"
         )

@@ -60,13 +60,12 @@ def _cut(size_G: np.ndarray, fractions: Sequence[float]) -> np.ndarray:
     cuts = np.cumsum([fractions[index] for index in active])[:-1] * size_G.sum()
     boundaries = np.searchsorted(middle_G, cuts, side='right')
     num_groups, num_splits = len(size_G), len(active)
-    for position in range(num_splits - 1):
-        before, after = position + 1, num_splits - 1 - position
-        if num_groups >= num_splits:
-            boundaries[position] = np.clip(boundaries[position], before, num_groups - after)
-        elif position == 0:
-            boundaries[position] = max(boundaries[position], 1)
-    boundaries = np.maximum.accumulate(boundaries)
+    previous = 0
+    for position, boundary in enumerate(boundaries):
+        if num_groups >= num_splits:  # at least one here, and one for each split to come
+            most = num_groups - (num_splits - 1 - position)
+            boundary = min(max(boundary, previous + 1), most)
+        boundaries[position] = previous = max(boundary, 1)
     return np.array(active)[np.searchsorted(boundaries, np.arange(num_groups), side='right')]
 
 

@@ -1,6 +1,7 @@
 """The classifier: a backbone made of named stages, and a head. `create` builds one by name."""
 
 import difflib
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -55,16 +56,12 @@ def create(config: ConfigDict, *, num_classes: int, axis_name: str | None) -> Cl
     Raises:
       InputError: an unknown name, dtype or head layer, or a field the network can't follow.
     """
-    _check(config)
-    dtype = jnp.dtype(config.dtype)
-    shared: dict[str, Any] = {"dtype": dtype, "axis_name": axis_name}
-    sized = {**shared, "width": config.width, "drop_path": config.drop_path}
-    backbones: dict[str, Callable[[], nn.Module]] = {
-        "efficientnet_b0": lambda: EfficientNet(drop_path=config.drop_path, **shared),
-        "resnet18": lambda: ResNet((2, 2, 2, 2), bottleneck=False, **sized),
-        "resnet34": lambda: ResNet((3, 4, 6, 3), bottleneck=False, **sized),
-        "resnet50": lambda: ResNet((3, 4, 6, 3), bottleneck=True, **sized),
-        "simple_cnn": lambda: SimpleCNN(dtype),
+    backbones: dict[str, Callable[..., nn.Module]] = {
+        "efficientnet_b0": _efficientnet_b0,
+        "resnet18": functools.partial(_resnet, depths=(2, 2, 2, 2), bottleneck=False),
+        "resnet34": functools.partial(_resnet, depths=(3, 4, 6, 3), bottleneck=False),
+        "resnet50": functools.partial(_resnet, depths=(3, 4, 6, 3), bottleneck=True),
+        "simple_cnn": lambda _, dtype, axis_name: SimpleCNN(dtype),
     }
     if config.name not in backbones:
         nearest = difflib.get_close_matches(config.name, backbones, n=1, cutoff=0.0)[0]
@@ -72,13 +69,24 @@ def create(config: ConfigDict, *, num_classes: int, axis_name: str | None) -> Cl
             f"unknown model.name {config.name!r}; the nearest is {nearest!r}, "
             f"known are {', '.join(backbones)}"
         )
+    _check_fields(config)
+    layers = check_layers(config.head)
+    dtype = jnp.dtype(config.dtype)
     return Classifier(
-        backbone=backbones[config.name](),
-        head=Head(num_classes, check_layers(config.head), **shared),
+        backbone=backbones[config.name](config, dtype=dtype, axis_name=axis_name),
+        head=Head(num_classes, layers, dtype, axis_name),
     )
 
 
-def _check(config: ConfigDict) -> None:
+def _efficientnet_b0(config: ConfigDict, **fields: Any) -> EfficientNet:
+    return EfficientNet(drop_path=config.drop_path, **fields)
+
+
+def _resnet(config: ConfigDict, **fields: Any) -> ResNet:
+    return ResNet(width=config.width, drop_path=config.drop_path, **fields)
+
+
+def _check_fields(config: ConfigDict) -> None:
     dtypes = ("float32", "bfloat16", "float16")
     if config.dtype not in dtypes:
         raise InputError(f"model.dtype is {config.dtype!r}; expected one of {', '.join(dtypes)}")

@@ -75,9 +75,7 @@ def _taps(size: int) -> Iterator[tuple[int, int]]:
     return ((i, j) for i in range(size) for j in range(size))
 
 
-def _pad(
-    x_BHWC: jax.Array, rows: tuple[int, int], columns: tuple[int, int]
-) -> jax.Array:
+def _pad(x_BHWC: jax.Array, rows: tuple[int, int], columns: tuple[int, int]) -> jax.Array:
     """Zeros before and after; a negative count cuts."""
     config = ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0))
     return jax.lax.pad(x_BHWC, jnp.zeros((), x_BHWC.dtype), config)
@@ -94,9 +92,7 @@ def _shifted(x_BHWC: jax.Array, kernel: jax.Array, *, strides: int, padding: int
     y_BHWC = jnp.zeros((), x_BHWC.dtype)
     for i, j in _taps(size):
         limit = (batch, i + strides * (out_height - 1) + 1, j + strides * (out_width - 1) + 1)
-        tap_BHWC = jax.lax.slice(
-            x_BHWC, (0, i, j, 0), (*limit, channels), (1, strides, strides, 1)
-        )
+        tap_BHWC = jax.lax.slice(x_BHWC, (0, i, j, 0), (*limit, channels), (1, strides, strides, 1))
         y_BHWC = y_BHWC + tap_BHWC * kernel[i, j, 0]
     return y_BHWC
 
@@ -165,13 +161,18 @@ def _kernel_gradient(
             dy_BHWC, (start, row, 0, 0), (examples, 1, out_width, channels)
         ).astype(jnp.float32)
         totals = []
-        for (i, j), total_WC in zip(_taps(size), sums, strict=True):
+        for j, total_KWC in enumerate(sums):
             first, channel = j // strides, j % strides * channels
-            columns = slice(first, first + out_width), slice(channel, channel + channels)
-            totals.append(total_WC + sum(x[e, i][columns] * dy[e, 0] for e in range(examples)))
+            tap = jax.lax.slice(
+                x,
+                (0, 0, first, channel),
+                (examples, size, first + out_width, channel + channels),
+            )
+            totals.append(total_KWC + sum(tap[e] * dy[e] for e in range(examples)))
         return tuple(totals), None
 
-    zeros = tuple(jnp.zeros((out_width, channels), jnp.float32) for _ in range(size**2))
+    # Like dy, so that under shard_map the carry varies over the same mesh axes from the start.
+    zeros_KWC = jax.lax.full_like(dy_BHWC, 0, jnp.float32, (size, out_width, channels))
     steps = jnp.arange(batch // examples * out_height)
-    sums, _ = jax.lax.scan(add_row, zeros, steps)
-    return jnp.stack([total_WC.sum(0) for total_WC in sums]).reshape(size, size, 1, channels)
+    sums, _ = jax.lax.scan(add_row, (zeros_KWC,) * size, steps)
+    return jnp.stack([total_KWC.sum(1) for total_KWC in sums], axis=1)[:, :, None]

@@ -31,9 +31,9 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, *, frozen: bool) -> jax.Array:
-        x_BHWC = Conv(
-            self.features, self.kernel_size, self.strides, dtype=self.dtype, name="conv"
-        )(x_BHWC)
+        x_BHWC = Conv(self.features, self.kernel_size, self.strides, dtype=self.dtype, name="conv")(
+            x_BHWC
+        )
         norm = batch_norm("bn", frozen=frozen, dtype=self.dtype, axis_name=self.axis_name)
         return nn.silu(norm(x_BHWC))
 

@@ -24,7 +24,7 @@ class MemorySource:
         return len(self.image_NHWC)
 
     def __getitem__(self, index):
-        return {'image': self.image_NHWC[index], 'label': np.int32(index)}
+        return {"image": self.image_NHWC[index], "label": np.int32(index)}
 
     def __getitems__(self, indices):
         return [self[index] for index in indices]
@@ -39,16 +39,16 @@ def train(source, batch_size=4, seed=0, num_threads=2, **kwargs):
 
 
 def labels(iterator, num_batches):
-    return [next(iterator)['label'].tolist() for _ in range(num_batches)]
+    return [next(iterator)["label"].tolist() for _ in range(num_batches)]
 
 
 def test_train_batch_holds_to_the_contract():
     batch = next(train(MemorySource(10)))
-    assert set(batch) == {'image', 'label', 'mask'}
-    assert (batch['image'].shape, batch['image'].dtype) == ((4, 2, 3, 3), np.uint8)
-    assert (batch['label'].shape, batch['label'].dtype) == ((4,), np.int32)
-    assert (batch['mask'].dtype, batch['mask'].all()) == (np.bool_, True)
-    np.testing.assert_array_equal(batch['image'][:, 1, 2, 0], batch['label'])
+    assert set(batch) == {"image", "label", "mask"}
+    assert (batch["image"].shape, batch["image"].dtype) == ((4, 2, 3, 3), np.uint8)
+    assert (batch["label"].shape, batch["label"].dtype) == ((4,), np.int32)
+    assert (batch["mask"].dtype, batch["mask"].all()) == (np.bool_, True)
+    np.testing.assert_array_equal(batch["image"][:, 1, 2, 0], batch["label"])
 
 
 @settings(deadline=None, max_examples=30)
@@ -79,11 +79,11 @@ def test_every_epoch_and_every_seed_has_its_own_order():
 
 def test_dropped_records_differ_between_epochs():
     iterator = train(MemorySource(9))
-    seen = [{*next(iterator)['label'], *next(iterator)['label']} for _ in range(12)]
+    seen = [{*next(iterator)["label"], *next(iterator)["label"]} for _ in range(12)]
     assert set.union(*seen) == set(range(9))
 
 
-@pytest.mark.parametrize('process_count', [2, 4])
+@pytest.mark.parametrize("process_count", [2, 4])
 def test_processes_hold_consecutive_slices_of_the_same_global_batch(process_count):
     source = MemorySource(21)
     whole = labels(train(source, batch_size=8), 5)
@@ -95,7 +95,7 @@ def test_processes_hold_consecutive_slices_of_the_same_global_batch(process_coun
     assert joined == whole
 
 
-@pytest.mark.parametrize('num_threads', [0, 1, 4])
+@pytest.mark.parametrize("num_threads", [0, 1, 4])
 def test_the_order_does_not_depend_on_the_number_of_threads(num_threads):
     expected = [
         pipeline.shuffled_indices(i, num_records=10, batch_size=4, seed=0).tolist()
@@ -104,7 +104,7 @@ def test_the_order_does_not_depend_on_the_number_of_threads(num_threads):
     assert labels(train(MemorySource(10), num_threads=num_threads), 7) == expected
 
 
-@pytest.mark.parametrize('saved_at', [0, 1, 2, 5, 6, 7])
+@pytest.mark.parametrize("saved_at", [0, 1, 2, 5, 6, 7])
 def test_resuming_gives_the_identical_next_batches(saved_at):
     source = MemorySource(13)  # three batches of four in an epoch: saved inside and between epochs
     unbroken = train(source)
@@ -157,24 +157,24 @@ def test_evaluation_sees_every_record_exactly_once(size, per_process, process_co
     rows = []
     for parts in zip(*shards, strict=True):
         for batch in parts:
-            assert batch['image'].shape == (per_process, 2, 3, 3)
-            assert batch['index'].dtype == np.int32
-            np.testing.assert_array_equal(batch['label'], batch['index'])
-            np.testing.assert_array_equal(batch['image'][:, 0, 0, 0], batch['index'])
-            assert not batch['index'][~batch['mask']].any()
-            rows += batch['index'][batch['mask']].tolist()
+            assert batch["image"].shape == (per_process, 2, 3, 3)
+            assert batch["index"].dtype == np.int32
+            np.testing.assert_array_equal(batch["label"], batch["index"])
+            np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], batch["index"])
+            assert not batch["index"][~batch["mask"]].any()
+            rows += batch["index"][batch["mask"]].tolist()
     assert rows == list(range(size))
 
 
 @pytest.mark.parametrize(
-    ('size', 'kwargs', 'message'),
+    ("size", "kwargs", "message"),
     [
-        (0, {}, 'no records'),
-        (3, {}, 'a batch of 4 is larger than the 3 training records'),
-        (9, {'batch_size': 0}, 'batch_size is 0'),
-        (9, {'seed': -1}, 'seed is -1'),
-        (9, {'batch_size': 7, 'process_count': 4}, 'nearest valid batch_size is 8'),
-        (9, {'batch_size': 1, 'process_count': 4}, 'nearest valid batch_size is 4'),
+        (0, {}, "no records"),
+        (3, {}, "a batch of 4 is larger than the 3 training records"),
+        (9, {"batch_size": 0}, "batch_size is 0"),
+        (9, {"seed": -1}, "seed is -1"),
+        (9, {"batch_size": 7, "process_count": 4}, "nearest valid batch_size is 8"),
+        (9, {"batch_size": 1, "process_count": 4}, "nearest valid batch_size is 4"),
     ],
 )
 def test_train_refuses_bad_sizes(size, kwargs, message):
@@ -183,42 +183,42 @@ def test_train_refuses_bad_sizes(size, kwargs, message):
 
 
 def test_eval_refuses_an_empty_source_and_an_uneven_batch():
-    with pytest.raises(InputError, match='no records'):
+    with pytest.raises(InputError, match="no records"):
         pipeline.eval_dataset(MemorySource(0), batch_size=4, num_threads=1)
-    with pytest.raises(InputError, match='5 cannot be divided by 2 processes'):
+    with pytest.raises(InputError, match="5 cannot be divided by 2 processes"):
         pipeline.eval_dataset(MemorySource(9), batch_size=5, num_threads=1, process_count=2)
 
 
 def test_a_wrong_image_in_the_source_is_named():
-    with pytest.raises(InputError, match='image has dtype float32; expected uint8'):
+    with pytest.raises(InputError, match="image has dtype float32; expected uint8"):
         next(train(MemorySource(9, np.float32)))
 
     source = MemorySource(9)
     rows = [source[i] for i in range(9)]
-    rows[3]['image'] = np.zeros((5, 5, 3), np.uint8)
-    source.__class__ = type('Uneven', (MemorySource,), {'__getitem__': lambda _, i: rows[i]})
-    with pytest.raises(InputError, match='differ in shape'):
+    rows[3]["image"] = np.zeros((5, 5, 3), np.uint8)
+    source.__class__ = type("Uneven", (MemorySource,), {"__getitem__": lambda _, i: rows[i]})
+    with pytest.raises(InputError, match="differ in shape"):
         next(train(source, batch_size=9))
 
 
 @pytest.mark.parametrize(
-    ('change', 'message'),
+    ("change", "message"),
     [
-        ({'extra': np.zeros(2)}, 'keys'),
-        ({'image': np.zeros((2, 4, 4), np.uint8)}, r'image has shape \(2, 4, 4\)'),
-        ({'image': np.zeros((2, 4, 4, 1), np.uint8)}, 'image has shape'),
-        ({'label': np.zeros(2, np.int64)}, 'label has dtype int64; expected int32'),
-        ({'label': np.zeros((2, 1), np.int32)}, r'label has shape \(2, 1\)'),
-        ({'mask': np.ones(3, bool)}, r'mask has shape \(3,\); expected \(2,\)'),
-        ({'mask': np.ones(2, np.float32)}, 'mask has dtype float32; expected bool'),
-        ({'index': np.zeros(2, np.int32)}, 'keys'),
+        ({"extra": np.zeros(2)}, "keys"),
+        ({"image": np.zeros((2, 4, 4), np.uint8)}, r"image has shape \(2, 4, 4\)"),
+        ({"image": np.zeros((2, 4, 4, 1), np.uint8)}, "image has shape"),
+        ({"label": np.zeros(2, np.int64)}, "label has dtype int64; expected int32"),
+        ({"label": np.zeros((2, 1), np.int32)}, r"label has shape \(2, 1\)"),
+        ({"mask": np.ones(3, bool)}, r"mask has shape \(3,\); expected \(2,\)"),
+        ({"mask": np.ones(2, np.float32)}, "mask has dtype float32; expected bool"),
+        ({"index": np.zeros(2, np.int32)}, "keys"),
     ],
 )
 def test_check_batch_names_what_is_wrong(change, message):
     batch = {
-        'image': np.zeros((2, 4, 4, 3), np.uint8),
-        'label': np.zeros(2, np.int32),
-        'mask': np.ones(2, np.bool_),
+        "image": np.zeros((2, 4, 4, 3), np.uint8),
+        "label": np.zeros(2, np.int32),
+        "mask": np.ones(2, np.bool_),
     }
     assert pipeline.check_batch(batch) is batch
     with pytest.raises(InputError, match=message):

@@ -1,0 +1,129 @@
+"""Tests of checkpoints."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from skinjax import config as config_lib
+from skinjax import parallel, phases
+from skinjax.checkpoint import Checkpointer, Description
+from skinjax.config import phase
+from skinjax.errors import InputError
+from skinjax.experiment import Experiment
+
+
+def describe(step: int, **metrics: float) -> Description:
+    return Description(
+        step=step,
+        epoch=step / 10,
+        phase=0,
+        metrics=metrics,
+        classes=("a", "b", "c"),
+        config=config_lib.to_json(config_lib.default_config()),
+        fingerprint="f",
+    )
+
+
+@pytest.fixture
+def experiment(config: ConfigDict, tiny_classifier: Any) -> Experiment:
+    config.phases_from_scratch = True
+    config.phases = (phase(("head",), epochs=1), phase(("block1", "head"), epochs=1))
+    config.model.dtype = "float16"  # the loss scale is saved too
+    return Experiment(
+        config,
+        ("a", "b", "c"),
+        np.ones(3, np.float32),
+        tiny_classifier(num_classes=3),
+        parallel.Mapper("pmap", jax.devices()[:1]),
+    )
+
+
+def state_of(experiment: Experiment, index: int) -> Any:
+    resolved = phases.resolve(experiment.config, experiment.model.stages, steps_per_epoch=5)
+    state = experiment.init_state(resolved[index], experiment.init_variables())
+    return jax.tree.map(lambda leaf: leaf + jnp.asarray(3, leaf.dtype), state)
+
+
+@pytest.fixture
+def checkpointer(tmp_path: Path) -> Any:
+    opened = Checkpointer(tmp_path / "checkpoints", metric="accuracy", higher_is_better=True)
+    yield opened
+    opened.close()
+
+
+def test_a_state_comes_back_bit_for_bit(experiment: Experiment, checkpointer: Checkpointer) -> None:
+    state = state_of(experiment, 1)
+    checkpointer.save(state, {"next": 7}, describe(3, accuracy=0.5))
+    checkpointer.wait()
+    template = jax.eval_shape(lambda: state_of(experiment, 1))
+    restored, data_state = checkpointer.restore(3, template)
+    assert data_state == {"next": 7}
+    jax.tree.map(np.testing.assert_array_equal, restored, jax.device_get(state))
+    assert restored.loss_scale.growth_interval == state.loss_scale.growth_interval
+    variables = checkpointer.restore_variables(3)
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], jax.device_get(state.params))
+    assert checkpointer.describe(3) == describe(3, accuracy=0.5)
+
+
+def test_a_state_of_another_phase_is_refused(
+    experiment: Experiment, checkpointer: Checkpointer
+) -> None:
+    checkpointer.save(state_of(experiment, 0), {}, describe(1))
+    checkpointer.wait()
+    template = jax.eval_shape(lambda: state_of(experiment, 1))
+    with pytest.raises(ValueError):  # noqa: PT011  Orbax's words, or ours
+        checkpointer.restore(1, template)
+
+
+def test_the_latest_and_the_best_are_kept_and_chosen(
+    experiment: Experiment, checkpointer: Checkpointer
+) -> None:
+    state = state_of(experiment, 0)
+    for step, accuracy in ((1, 0.1), (2, 0.9), (3, 0.3), (4, 0.2)):
+        checkpointer.save(state, {}, describe(step, accuracy=accuracy))
+    checkpointer.save(state, {}, describe(5))
+    checkpointer.wait()
+    assert checkpointer.steps() == [2, 4, 5]
+    assert checkpointer.choose("best") == 2
+    assert checkpointer.choose("latest") == 5
+    assert checkpointer.choose("4") == 4
+    assert checkpointer.listing() == [
+        "step 2, epoch 0.20, accuracy 0.9000",
+        "step 4, epoch 0.40, accuracy 0.2000",
+        "step 5, epoch 0.50, not evaluated",
+    ]
+    with pytest.raises(InputError, match="--checkpoint=3 is none of best.*step 4, epoch 0.40"):
+        checkpointer.choose("3")
+
+
+def test_a_lower_metric_can_be_the_better(experiment: Experiment, tmp_path: Path) -> None:
+    checkpointer = Checkpointer(tmp_path / "c", metric="loss", higher_is_better=False)
+    for step, loss in ((1, 0.3), (2, 0.1), (3, 0.2), (4, 0.4)):
+        checkpointer.save(state_of(experiment, 0), {}, describe(step, loss=loss))
+    checkpointer.wait()
+    assert checkpointer.choose("best") == 2
+    assert checkpointer.steps() == [2, 3, 4]
+    checkpointer.close()
+
+
+def test_an_empty_folder_says_so(checkpointer: Checkpointer) -> None:
+    with pytest.raises(InputError, match="no finished checkpoint; train first"):
+        checkpointer.choose("best")
+
+
+def test_an_unreadable_checkpoint_is_one_clear_line(
+    experiment: Experiment, checkpointer: Checkpointer
+) -> None:
+    checkpointer.save(state_of(experiment, 0), {}, describe(1, accuracy=1.0))
+    checkpointer.wait()
+    (checkpointer.directory / "1" / "description" / "metadata").write_text("{")
+    with pytest.raises(InputError, match="checkpoint 1 in .* can't be read"):
+        checkpointer.describe(1)
+    checkpointer.set_aside(1)
+    assert checkpointer.steps() == []
+    assert (checkpointer.directory.parent / "unreadable_checkpoints" / "1").is_dir()

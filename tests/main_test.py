@@ -1,0 +1,116 @@
+"""Tests of the command line: what a user types, and what comes back when it is wrong."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from skinjax import config as config_lib
+from skinjax.main import main
+
+
+@pytest.fixture
+def config_file(config: ConfigDict, tmp_path: Path) -> str:
+    """The tiny config as a file, as a user would have it."""
+    (tmp_path / "tiny.json").write_text(config_lib.to_json(config))
+    file = tmp_path / "tiny.py"
+    file.write_text(
+        "from skinjax.config import load_config\n"
+        f"def get_config():\n    return load_config({str(tmp_path / 'tiny.json')!r})\n"
+    )
+    return str(file)
+
+
+def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Runs a command that must fail with exit code 1 and one line; returns the line."""
+    assert main(argv) == 1
+    printed = capsys.readouterr().err.strip().splitlines()
+    lines = [line for line in printed if line.startswith("skinjax: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in "\n".join(printed)
+    return lines[0]
+
+
+def test_train_then_evaluate(
+    config_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main([f"--config={config_file}", f"--workdir={run}", "--config.epochs=1"]) == 0
+    assert json.loads((run / "config.json").read_text())["epochs"] == 1
+    assert main(["evaluate", f"--workdir={run}"]) == 0
+    directory = run / "evaluation" / "test"
+    with (directory / "predictions_test.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert json.loads((directory / "metrics.json").read_text())["num_examples"] == len(rows)
+    assert len({row["image_id"] for row in rows}) == len(rows)
+    assert "not for diagnosis" in capsys.readouterr().out
+    assert main(["evaluate", f"--workdir={run}", "--list"]) == 0
+    assert "epoch 1.00, balanced_accuracy" in capsys.readouterr().out
+    assert "none of best, latest" in fails(capsys, "evaluate", f"--workdir={run}", "--checkpoint=9")
+    assert "none of train, val, test" in fails(capsys, "evaluate", f"--workdir={run}", "--split=x")
+    assert "of another config (epochs: 2 here, 1 there)" in fails(
+        capsys, f"--config={config_file}", f"--workdir={run}"
+    )
+
+
+def test_a_run_on_all_splits_is_not_evaluated(
+    config_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config.epochs=1", "--config.data.train_on=all"]
+    assert main(["train", f"--config={config_file}", f"--workdir={tmp_path}/run", *arguments]) == 0
+    assert "trained on every split" in fails(capsys, "evaluate", f"--workdir={tmp_path}/run")
+
+
+def test_dry_run_says_what_would_be_done(
+    config_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", f"--config={config_file}", "--dry_run"]) == 0
+    printed = capsys.readouterr().out
+    assert "--config.optimizer.learning_rate=0.001" in printed
+    assert "conv1" in printed
+    assert "51,264" in printed  # parameters of the second convolution
+    assert "2 epochs of" in printed
+    assert "MiB" in printed
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--config.optimizer.learning_rat=1", "did you mean optimizer.learning_rate?"),
+        ("--config.epochs=two", "config.epochs=two"),
+        ("--config.model.name=resnet19", "resnet18"),
+        ("--config.data.raw_dir=/nowhere", "/nowhere"),
+        ("--config.loss.name=hinge", "cross_entropy, focal"),
+        ("--config.augment.crop_scale=(0.0,1.0)", "augment.crop_scale"),
+        ("--config.checkpoint.metric=auc", "macro_roc_auc"),
+        ("--config.batch_size=100000", "batch_size"),
+        ("--config.model.head=(('dens',16),)", "dense"),
+        ("--config.loss.focal_alpha=(1.0,2.0)", "one for each of the 7 classes"),
+        ("--confg.epochs=1", "unknown argument --confg.epochs=1"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_leaves_nothing(
+    config_file: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    argument: str,
+    message: str,
+) -> None:
+    line = fails(capsys, f"--config={config_file}", f"--workdir={tmp_path}/run", argument)
+    assert message in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_things_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no file" in fails(capsys, "--config=missing.py", "--workdir=x")
+    assert "is not a work directory" in fails(capsys, "evaluate", f"--workdir={tmp_path}")
+
+
+@pytest.mark.parametrize("verb", [[], ["train"], ["evaluate"]])
+def test_help(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*verb, "--help"])
+    assert caught.value.code == 0
+    assert "not for diagnosis" in " ".join(capsys.readouterr().out.split())

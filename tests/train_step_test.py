@@ -1,0 +1,226 @@
+"""Tests of the steps: by hand, on 1 and 8 devices, frozen, overflowing, padded."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from ml_collections import ConfigDict
+
+from skinjax import parallel, phases
+from skinjax.config import phase
+from skinjax.experiment import Experiment
+
+CLASSES = ("a", "b", "c")
+WEIGHTS = np.array([1.0, 2.0, 0.5], np.float32)
+
+
+def make_experiment(config: ConfigDict, classifier: type[nn.Module], devices: int = 1) -> Experiment:
+    return Experiment(
+        config=config,
+        classes=CLASSES,
+        class_weights_C=WEIGHTS,
+        model=classifier(num_classes=3, dtype=jnp.dtype(config.model.dtype)),
+        mapper=parallel.Mapper(config.parallel.mode, jax.devices()[:devices]),
+    )
+
+
+@pytest.fixture
+def plain(config: ConfigDict) -> ConfigDict:
+    """Nothing random, and a loss with weights."""
+    config.augment.update(
+        flip_horizontal=0.0, rotation_degrees=0.0, crop_scale=(1.0, 1.0), brightness=0.0,
+        contrast=0.0, saturation=0.0, hue=0.0, noise_std=0.0,
+    )  # fmt: skip
+    config.optimizer.update(warmup_fraction=0.0, weight_decay=0.1)
+    config.batch_size = 16
+    return config
+
+
+@pytest.fixture
+def batch() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (16, 16, 16, 3), dtype=np.uint8),
+        "label": rng.integers(0, 3, 16).astype(np.int32),
+        "mask": np.ones(16, bool),
+    }
+
+
+def run(experiment: Experiment, batch: dict[str, np.ndarray], steps: int = 1) -> tuple[Any, Any]:
+    """Runs steps of the first phase and returns state and outputs on the host."""
+    (first, *_) = phases.resolve(experiment.config, experiment.model.stages, steps_per_epoch=10)
+    state = experiment.init_state(first, experiment.init_variables())
+    state = experiment.mapper.replicate(state)
+    step = experiment.train_step(first)
+    for _ in range(steps):
+        state, outputs = step(state, experiment.mapper.shard(batch), jax.random.key(0))
+    return jax.device_get((state, outputs))
+
+
+def assert_close(one: Any, other: Any, **tolerance: float) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), one, other)
+
+
+@pytest.mark.parametrize("reduction", ["batch", "weights"])
+def test_one_step_is_what_a_page_of_jax_computes(
+    plain: ConfigDict, batch: dict[str, np.ndarray], tiny_classifier: Any, reduction: str
+) -> None:
+    plain.loss.reduction = reduction
+    experiment = make_experiment(plain, tiny_classifier)
+    variables = experiment.init_variables()
+    state, outputs = run(experiment, batch)
+
+    image = (batch["image"] / np.float32(255) - np.array(plain.normalize.mean)) / np.array(
+        plain.normalize.std
+    )
+    weight = WEIGHTS[batch["label"]]
+
+    def loss(params: Any) -> Any:
+        # A mapped axis of one, for the batch norm.
+        logits, updated = jax.vmap(
+            lambda x: experiment.model.apply(
+                {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+            ),
+            axis_name=parallel.AXIS,
+        )(jnp.asarray(image, jnp.float32)[None])
+        each = optax.softmax_cross_entropy_with_integer_labels(logits[0], batch["label"])
+        total = weight.sum() if reduction == "weights" else len(weight)
+        return (each * weight).sum() / total, updated
+
+    (value, updated), grads = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+    norm = optax.tree.norm(grads)
+    grads = jax.tree.map(lambda g: g * jnp.minimum(1, 1 / norm), grads)
+    tx = optax.adamw(1e-3, weight_decay=0.1, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p))
+    updates, _ = tx.update(grads, tx.init(variables["params"]), variables["params"])
+    assert_close(outputs["loss"], value, rtol=1e-5)
+    assert_close(outputs["grad_norm"], norm, rtol=1e-4)
+    assert_close(state.params, optax.apply_updates(variables["params"], updates), atol=2e-6)
+    assert_close(
+        state.batch_stats, jax.tree.map(lambda x: x[0], updated["batch_stats"]), atol=1e-5
+    )
+    assert int(state.step) == 1
+
+
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_one_and_eight_devices_agree(
+    config: ConfigDict, batch: dict[str, np.ndarray], tiny_classifier: Any, mode: str
+) -> None:
+    """With augmentation on, and weights that differ between the replicas' shares."""
+    config.parallel.mode = mode
+    config.loss.reduction = "weights"
+    one_state, one = run(make_experiment(config, tiny_classifier, 1), batch, steps=3)
+    eight_state, eight = run(make_experiment(config, tiny_classifier, 8), batch, steps=3)
+    np.testing.assert_array_equal(one["label_B"], eight["label_B"])
+    assert_close(one["probability_BC"], eight["probability_BC"], atol=1e-5)
+    assert_close(one["loss"], eight["loss"], rtol=1e-5)
+    assert_close(one_state.batch_stats, eight_state.batch_stats, atol=1e-5)
+    assert_close(one_state.params, eight_state.params, atol=1e-4)
+
+
+def test_both_modes_agree(
+    config: ConfigDict, batch: dict[str, np.ndarray], tiny_classifier: Any
+) -> None:
+    states = []
+    for mode in ("pmap", "shard_map"):
+        config.parallel.mode = mode
+        states.append(run(make_experiment(config, tiny_classifier, 8), batch, steps=2)[0])
+    assert_close(states[0].params, states[1].params, atol=1e-6)
+
+
+def test_a_step_depends_on_seed_and_step_alone(
+    config: ConfigDict, batch: dict[str, np.ndarray], tiny_classifier: Any
+) -> None:
+    experiment = make_experiment(config, tiny_classifier)
+    one, other = run(experiment, batch, steps=2)[0], run(experiment, batch, steps=2)[0]
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize("frozen_batch_norm", ["running", "batch"])
+def test_what_is_frozen_keeps_its_bits(
+    config: ConfigDict, batch: dict[str, np.ndarray], tiny_classifier: Any, frozen_batch_norm: str
+) -> None:
+    config.model.frozen_batch_norm = frozen_batch_norm
+    config.phases_from_scratch = True
+    config.phases = (phase(("block1", "head"), epochs=1),)
+    experiment = make_experiment(config, tiny_classifier)
+    before = jax.device_get(experiment.init_variables())
+    state, _ = run(experiment, batch, steps=3)
+
+    def same(name: str, stage: str) -> list[bool]:
+        old, new = before[name]["backbone"][stage], getattr(state, name)["backbone"][stage]
+        return jax.tree.leaves(jax.tree.map(lambda a, b: a.tobytes() == b.tobytes(), old, new))
+
+    assert all(same("params", "stem"))
+    assert not any(same("params", "block1"))
+    assert all(same("batch_stats", "stem")) == (frozen_batch_norm == "running")
+    assert not any(same("batch_stats", "block1"))
+
+
+def test_what_is_frozen_has_no_backward_pass(
+    plain: ConfigDict, batch: dict[str, np.ndarray], tiny_classifier: Any
+) -> None:
+    def flops(trainable: tuple[str, ...]) -> float:
+        plain.phases_from_scratch = True
+        plain.phases = (phase(trainable, epochs=1),)
+        experiment = make_experiment(plain, tiny_classifier)
+        (only,) = phases.resolve(plain, experiment.model.stages, steps_per_epoch=10)
+        state = experiment.mapper.replicate(
+            experiment.init_state(only, experiment.init_variables())
+        )
+        lowered = experiment.train_step(only).lower(
+            state, experiment.mapper.shard(batch), jax.random.key(0)
+        )
+        return lowered.compile().cost_analysis()["flops"]
+
+    assert flops(("head",)) < 0.6 * flops(("*",))
+
+
+def test_an_overflow_of_float16_is_skipped_and_counted(
+    plain: ConfigDict, batch: dict[str, np.ndarray], tiny_classifier: Any
+) -> None:
+    plain.model.dtype = "float16"
+    experiment = make_experiment(plain, tiny_classifier)
+    (only,) = phases.resolve(plain, experiment.model.stages, steps_per_epoch=10)
+    state = experiment.init_state(only, experiment.init_variables())
+    state = state.replace(loss_scale=state.loss_scale.replace(scale=jnp.float32(2**60)))
+    before = jax.device_get(state)
+    step = experiment.train_step(only)
+    sharded = experiment.mapper.shard(batch)
+    after, outputs = step(experiment.mapper.replicate(state), sharded, jax.random.key(0))
+    assert not outputs["finite"]
+    assert np.isfinite(outputs["loss"])
+    assert (int(after.step), int(after.skipped)) == (1, 1)
+    assert float(after.loss_scale.scale) == 2**59
+    for name in ("params", "batch_stats", "opt_state"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(before, name), getattr(after, name))
+    mended = after.replace(loss_scale=after.loss_scale.replace(scale=jnp.float32(1024)))
+    after, outputs = step(experiment.mapper.replicate(mended), sharded, jax.random.key(0))
+    assert outputs["finite"]
+    assert int(after.skipped) == 1
+    assert not np.array_equal(before.params["head"]["kernel"], after.params["head"]["kernel"])
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_evaluation_does_not_see_the_padding(
+    plain: ConfigDict, batch: dict[str, np.ndarray], tiny_classifier: Any, devices: int
+) -> None:
+    experiment = make_experiment(plain, tiny_classifier, devices)
+    variables = experiment.mapper.replicate(experiment.init_variables())
+    step = experiment.eval_step()
+    mask = np.arange(16) < 11
+    padded = {**batch, "mask": mask, "index": np.arange(16, dtype=np.int32)}
+    one = jax.device_get(step(variables, experiment.mapper.shard(padded)))
+    padded["image"] = np.where(mask[:, None, None, None], batch["image"], 255 - batch["image"])
+    other = jax.device_get(step(variables, experiment.mapper.shard(padded)))
+    np.testing.assert_array_equal(one["index_B"], np.arange(16))
+    np.testing.assert_array_equal(one["mask_B"], mask)
+    assert_close(one["numerator"], other["numerator"], rtol=1e-6)
+    assert float(one["denominator"]) == 11
+    assert_close(one["probability_BC"][:11], other["probability_BC"][:11], atol=1e-6)
+    weight = WEIGHTS[batch["label"][:11]]
+    by_hand = -np.log(one["probability_BC"][np.arange(11), batch["label"][:11]]) * weight
+    assert_close(one["numerator"], by_hand.sum(), rtol=1e-5)

@@ -1,0 +1,176 @@
+"""Tests of the loop: whole runs of seconds, unbroken and broken."""
+
+import csv
+import signal
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from skinjax import checkpoint, run_log, workdir
+from skinjax.config import phase
+from skinjax.errors import InputError, NonFiniteLossError, StoppedError
+from skinjax.train import train
+
+
+@pytest.fixture
+def gradual(config: ConfigDict) -> ConfigDict:
+    """Two phases, the second with one more stage."""
+    config.phases_from_scratch = True
+    config.phases = (phase(("head",), epochs=1), phase(("dense", "head"), epochs=1))
+    config.checkpoint.every_steps = 2
+    config.batch_size = 48
+    return config
+
+
+def parameters(run: Path) -> Any:
+    checkpointer, _ = checkpoint.open_run(run)
+    return checkpointer.restore_variables(checkpointer.choose("latest"))
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Sends this process a real SIGTERM when the given step has been read."""
+    original = run_log.RunLog.step
+
+    def with_signal(self: Any, now: int, *args: Any, **kwargs: Any) -> None:
+        original(self, now, *args, **kwargs)
+        if now == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(run_log.RunLog, "step", with_signal)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_everything_that_it_should(config: ConfigDict, tmp_path: Path) -> None:
+    config.log.tensorboard = True
+    best = train(config, tmp_path / "run")
+    assert best["metrics"].keys() >= {"balanced_accuracy", "macro_roc_auc", "loss"}
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names >= {
+        "config.json", "versions.json", "steps.csv", "history.csv", "history.png", "checkpoints",
+        "tensorboard",
+    }  # fmt: skip
+    rows = read_csv(tmp_path / "run" / "history.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(row[name] for row in rows for name in row)
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+
+
+def test_stopped_and_resumed_is_bit_identical(
+    gradual: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped within a phase and at its very end, which the resumed run starts the next from."""
+    train(gradual, tmp_path / "unbroken")
+    steps_per_epoch = int(read_csv(tmp_path / "unbroken" / "history.csv")[0]["step"])
+    for step in (1, steps_per_epoch - 1, steps_per_epoch + 1):
+        with monkeypatch.context() as patch:
+            stop_after(patch, step)
+            with pytest.raises(StoppedError, match=r"stopped by SIGTERM after step \d+") as caught:
+                train(gradual, tmp_path / "broken")
+            assert caught.value.signum == signal.SIGTERM
+    train(gradual, tmp_path / "broken")
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        parameters(tmp_path / "unbroken"),
+        parameters(tmp_path / "broken"),
+    )
+    unbroken, broken = (read_csv(tmp_path / run / "history.csv") for run in ("unbroken", "broken"))
+    assert [row["val_loss"] for row in unbroken] == [row["val_loss"] for row in broken]
+    assert len(read_csv(tmp_path / "unbroken" / "steps.csv")) == len(
+        read_csv(tmp_path / "broken" / "steps.csv")
+    )
+
+
+def test_only_the_phase_s_stages_are_trained(gradual: ConfigDict, tmp_path: Path) -> None:
+    train(gradual, tmp_path / "run")
+    checkpointer, _ = checkpoint.open_run(tmp_path / "run")
+    first, last = (
+        checkpointer.restore_variables(step)["params"]
+        for step in (checkpointer.steps()[0], checkpointer.choose("latest"))
+    )
+    stages = first["backbone"].keys()
+    assert "dense" in stages
+    for stage in stages:
+        same = jax.tree.map(np.array_equal, first["backbone"][stage], last["backbone"][stage])
+        if stage != "dense":
+            assert all(jax.tree.leaves(same)), stage
+
+
+def test_a_checkpoint_cut_off_in_the_middle_is_passed_over(
+    gradual: ConfigDict, tmp_path: Path
+) -> None:
+    train(gradual, tmp_path / "whole")
+    train(gradual, tmp_path / "cut")
+    latest = max(int(path.name) for path in (tmp_path / "cut" / "checkpoints").iterdir())
+    for file in (tmp_path / "cut" / "checkpoints" / str(latest) / "variables").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    train(gradual, tmp_path / "cut")
+    assert (tmp_path / "cut" / "unreadable_checkpoints" / str(latest)).is_dir()
+    jax.tree.map(
+        np.testing.assert_array_equal, parameters(tmp_path / "whole"), parameters(tmp_path / "cut")
+    )
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
+    config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.optimizer.update(learning_rate=1e25, clip_norm=0.0, warmup_fraction=0.9)
+    config.optimizer.start_factor = 1e-28
+    config.checkpoint.every_steps = 1
+    with pytest.raises(NonFiniteLossError, match=r"the loss at step \d+ is not finite"):
+        train(config, tmp_path / "run")
+    kept = parameters(tmp_path / "run")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept["params"]))
+
+
+def test_training_on_all_splits_validates_on_none(config: ConfigDict, tmp_path: Path) -> None:
+    config.data.train_on = "all"
+    config.epochs = 1
+    best = train(config, tmp_path / "run")
+    assert best["metrics"] == {}
+    (row,) = read_csv(tmp_path / "run" / "history.csv")
+    assert row["val_loss"] == ""
+    split = read_csv(tmp_path / "run" / "steps.csv")
+    assert split is not None
+
+
+def test_a_work_directory_in_use_is_left_alone(config: ConfigDict, tmp_path: Path) -> None:
+    with (
+        workdir.claim(tmp_path / "run"),
+        pytest.raises(InputError, match="in use by another run"),
+    ):
+        train(config, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("raw_dir", "/nowhere/ham10000", "/nowhere/ham10000"),
+        ("split", (0.5, 0.1, 0.1), "split"),
+    ],
+)
+def test_a_wrong_input_leaves_nothing_behind(
+    config: ConfigDict, tmp_path: Path, field: str, value: Any, message: str
+) -> None:
+    config.data[field] = value
+    with pytest.raises(InputError, match=message):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_size_that_the_devices_do_not_divide_names_the_nearest(
+    config: ConfigDict, tmp_path: Path
+) -> None:
+    config.parallel.num_devices = 8
+    config.batch_size = 30
+    with pytest.raises(InputError, match="8 devices don't divide; the nearest valid size is 32"):
+        train(config, tmp_path / "run")
