@@ -234,6 +234,7 @@ def test_progress_on_a_terminal_is_a_bar():
     progress.close()
     shown = stream.getvalue()
     assert "epoch 1: validation loss 0.5\n" in shown
+    assert "4/10" in shown.split("\r")[1]
     last = shown.split("\r")[-1]
     assert "100%" in last
     assert "10/10" in last

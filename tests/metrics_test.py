@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
@@ -59,6 +59,7 @@ def test_hand_computed_table():
     }
 
 
+@settings(deadline=None, max_examples=60)
 @given(_tied_tables())
 def test_agrees_with_scikit_learn_on_tables_with_ties(table):
     probability_NC, label_N = table
@@ -111,6 +112,7 @@ def test_agrees_with_scikit_learn_on_tables_with_ties(table):
             assert result[f"macro_{name}"] is None
 
 
+@settings(deadline=None, max_examples=60)
 @given(_tied_tables())
 def test_top_2_is_never_below_the_accuracy(table):
     probability_NC, label_N = table

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skinjax import metrics
@@ -55,6 +55,7 @@ def test_every_metric_is_recomputed_exactly_from_the_file(tmp_path, dtype):
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), max_size=8)
 
 
+@settings(deadline=None, max_examples=60)
 @given(text=TEXT, age=st.none() | st.floats(0, 120), first=st.floats(0, 1))
 def test_any_text_and_any_float_come_back(tmp_path_factory, text, age, first):
     path = tmp_path_factory.mktemp("predictions") / "p.csv"

@@ -31,7 +31,7 @@ class Classifier(nn.Module):
     @property
     def stages(self) -> tuple[str, ...]:
         """Names of the stages from the image to the logits; the last is 'head'."""
-        return (*self.backbone.stages, "head")  # type: ignore[attr-defined]
+        return (*self.backbone.stages, "head")
 
     def __call__(
         self, image_BHWC: jax.Array, *, train: bool, frozen: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class Classifier(nn.Module):
         """
         if unknown := [stage for stage in frozen if stage not in self.stages]:
             raise InputError(f"no stage {unknown[0]!r} to freeze; stages: {', '.join(self.stages)}")
-        features_BC = self.backbone(image_BHWC, train=train, frozen=frozen)  # type: ignore[operator]
+        features_BC = self.backbone(image_BHWC, train=train, frozen=frozen)
         return self.head(features_BC, train=train, frozen="head" in frozen)
 
 

@@ -16,7 +16,7 @@ MAX_UNROLL = 16
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve(x_BHWC: jax.Array, kernel: jax.Array, strides: int, padding: int) -> jax.Array:
-    """Convolution of each channel with its own kernel (k, k, 1, C), as the platform does it best."""
+    """Convolution of each of the C channels with its own kernel, (k, k, 1, C) in all."""
     shifted = functools.partial(_shifted, strides=strides, padding=padding)
     grouped = functools.partial(_grouped, strides=strides, padding=padding)
     return jax.lax.platform_dependent(x_BHWC, kernel, cpu=shifted, default=grouped)

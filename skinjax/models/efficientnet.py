@@ -150,17 +150,18 @@ class EfficientNet(nn.Module):
         def is_frozen(stage: str) -> bool:
             return not train or stage in frozen
 
-        ends = {"dtype": self.dtype, "axis_name": self.axis_name}
-        stem = ConvNorm(self.stem_features, 3, 2, **ends, name="stem")
+        settings = (self.dtype, self.axis_name)
+        stem = ConvNorm(self.stem_features, 3, 2, *settings, name="stem")
         x_BHWC = stem(image_BHWC, frozen=is_frozen("stem"))
         total = sum(depth for depth, *_ in self.blocks)
         start = 0
-        for stage, (depth, *shape) in zip(self.stages[1:-1], self.blocks, strict=True):
+        for stage, row in zip(self.stages[1:-1], self.blocks, strict=True):
+            depth, size, strides, expansion, features = row
             rates = tuple(self.drop_path * (start + i) / total for i in range(depth))
-            x_BHWC = Stage(*shape, rates, **ends, name=stage)(
+            x_BHWC = Stage(size, strides, expansion, features, rates, *settings, name=stage)(
                 x_BHWC, train=train, frozen=is_frozen(stage)
             )
             start += depth
-        top = ConvNorm(self.top_features, 1, 1, **ends, name="top")
+        top = ConvNorm(self.top_features, 1, 1, *settings, name="top")
         x_BHWC = top(x_BHWC, frozen=is_frozen("top"))
         return jnp.mean(x_BHWC, axis=(1, 2), dtype=jnp.float32)

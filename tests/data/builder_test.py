@@ -139,7 +139,7 @@ def test_strict_makes_left_out_rows_an_error(config, raw_dir, damage):
 def test_nothing_readable_is_an_error(config, raw_dir):
     for image in raw_dir.rglob('*.jpg'):
         image.write_bytes(b'<html>quota exceeded</html>')
-    with pytest.raises(InputError, match='none of 35 images can be used.*neither a JPEG'):
+    with pytest.raises(InputError, match=r'none of 35 images can be used.*neither a JPEG'):
         builder.prepare(config)
     assert built_folders(config) == []
 
@@ -156,6 +156,15 @@ def test_a_class_absent_from_training_is_an_error(config, raw_dir):
         for image in raw_dir.rglob(f'ISIC_{number:07d}.jpg'):
             image.write_bytes(b'broken')
     with pytest.raises(InputError, match='no image of class df in the training split'):
+        builder.prepare(config)
+    assert built_folders(config) == []
+
+
+def test_a_lesion_in_two_splits_stops_the_build(config, monkeypatch):
+    # Lesion 0 has images 0 and 28.
+    leaking_N = np.array(['train'] * 28 + ['test'] * 7)
+    monkeypatch.setattr(builder.splits, 'grouped_split', lambda *_: leaking_N)
+    with pytest.raises(InputError, match=r'7 lesion.* the first is HAM_0000000 in test and train'):
         builder.prepare(config)
     assert built_folders(config) == []
 

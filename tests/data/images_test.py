@@ -24,9 +24,7 @@ def as_bytes(picture: Image.Image, form: str = 'JPEG', **options) -> bytes:
 
 
 JPEG = as_bytes(Image.fromarray(PICTURE_HWC), quality=95, subsampling=0)
-PROGRESSIVE = as_bytes(
-    Image.fromarray(PICTURE_HWC), quality=95, subsampling=0, progressive=True
-)
+PROGRESSIVE = as_bytes(Image.fromarray(PICTURE_HWC), quality=95, subsampling=0, progressive=True)
 PNG = as_bytes(Image.fromarray(PICTURE_HWC), 'PNG')
 
 
@@ -150,9 +148,7 @@ def test_resize_leaves_the_right_size_alone():
 
 
 def test_encodings_come_back():
-    np.testing.assert_array_equal(
-        images.decode_bytes(images.encode_png(PICTURE_HWC)), PICTURE_HWC
-    )
+    np.testing.assert_array_equal(images.decode_bytes(images.encode_png(PICTURE_HWC)), PICTURE_HWC)
     again_HWC = images.decode_bytes(images.encode_jpeg(PICTURE_HWC))
     assert np.abs(again_HWC.astype(int) - PICTURE_HWC).max() <= 12
     worse = images.encode_jpeg(PICTURE_HWC, quality=10)

@@ -61,7 +61,9 @@ def test_reads_the_variants_of_the_table(raw_dir, name, separator):
 
 
 def test_dx_type_is_not_wanted(raw_dir):
-    write_table(raw_dir, 'HAM_1,ISIC_0000000,mel,80,male,ear', header=HEADER.replace(',dx_type', ''))
+    write_table(
+        raw_dir, 'HAM_1,ISIC_0000000,mel,80,male,ear', header=HEADER.replace(',dx_type', '')
+    )
     assert len(sources.read_ham10000(raw_dir).records) == 1
 
 
@@ -145,7 +147,7 @@ def test_refuses_a_table_that_is_none(raw_dir):
 
 
 def test_refuses_a_missing_folder_and_a_missing_table(raw_dir):
-    with pytest.raises(InputError, match='no folder .*nowhere: set data.raw_dir'):
+    with pytest.raises(InputError, match=r'no folder .*nowhere: set data.raw_dir'):
         sources.read_ham10000(raw_dir / 'nowhere')
     (raw_dir / 'HAM10000_metadata.csv').unlink()
     with pytest.raises(InputError, match=r'no HAM10000_metadata.csv or HAM10000_metadata or'):
@@ -155,7 +157,7 @@ def test_refuses_a_missing_folder_and_a_missing_table(raw_dir):
 def test_read_chooses_by_name(config):
     assert len(sources.read(config).records) == 35
     config.data.raw_dir = ''
-    with pytest.raises(InputError, match='data.raw_dir is empty'):
+    with pytest.raises(InputError, match=r'data\.raw_dir is empty'):
         sources.read(config)
     config.data.source = 'imagenet'
     with pytest.raises(InputError, match=r"'imagenet'.*ham10000, synthetic"):

@@ -19,12 +19,22 @@ def classifier(**fields: Any) -> Classifier:
     return Classifier(backbone, Head(3))
 
 
-def images(batch: int) -> jax.Array:
-    return jax.random.normal(jax.random.key(1), (batch, 32, 32, 3))
+def images(batch: int) -> Any:
+    return np.random.default_rng(1).standard_normal((batch, 32, 32, 3), np.float32)
 
 
 def init(model: Classifier) -> Any:
-    return jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), images(1))
+    """Variables with no zero or one left, so that no part of the network is without effect."""
+    generator = np.random.default_rng(2)
+
+    def leaf(path: Any, shape: jax.ShapeDtypeStruct) -> Any:
+        noise = generator.standard_normal(shape.shape, np.float32)
+        if path[-1].key == "kernel":
+            return noise / np.prod(shape.shape[:-1]) ** 0.5
+        return 0.1 * np.abs(noise) + (path[-1].key in ("scale", "var"))
+
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images(1), train=False))
+    return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
 def apply(model: Classifier, variables: Any, image_BHWC: jax.Array, **settings: Any) -> Any:
@@ -33,17 +43,10 @@ def apply(model: Classifier, variables: Any, image_BHWC: jax.Array, **settings: 
     return jax.jit(functools.partial(model.apply, **settings))(variables, image_BHWC, rngs=rngs)
 
 
-def randomised(model: Classifier) -> Any:
-    """Variables with no zero or one left, so that no part of the network is without effect."""
-    leaves, tree = jax.tree.flatten(init(model))
-    generator = np.random.default_rng(2)
-    return tree.unflatten([x + 0.3 * generator.random(x.shape, np.float32) for x in leaves])
-
-
 def test_a_block_starts_as_the_identity() -> None:
     # With every residual branch at zero, the features are the stem's, pooled after the shortcut.
     model = classifier(depths=(2,), bottleneck=False)
-    variables = init(model)
+    variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), images(1))
     params = variables["params"]["backbone"]["layer1"]
     assert not any(params[block]["bn2"]["scale"].any() for block in ("block0", "block1"))
     shorter = classifier(depths=(), bottleneck=False)
@@ -75,7 +78,7 @@ def test_strides_are_in_the_3x3_convolution() -> None:
 
 def test_frozen_stages_keep_their_statistics_and_others_do_not() -> None:
     model = classifier()
-    variables = randomised(model)
+    variables = init(model)
     _, updates = model.apply(
         variables, images(4), train=True, frozen=("stem", "layer2"), mutable=["batch_stats"]
     )
@@ -89,7 +92,7 @@ def test_frozen_stages_keep_their_statistics_and_others_do_not() -> None:
 
 def test_freezing_every_stage_is_evaluation() -> None:
     model = classifier()
-    variables = randomised(model)
+    variables = init(model)
     frozen = apply(model, variables, images(4), train=True, frozen=model.stages)
     np.testing.assert_array_equal(frozen, apply(model, variables, images(4)))
     # And it matters: with batch statistics the logits are others.
@@ -99,7 +102,7 @@ def test_freezing_every_stage_is_evaluation() -> None:
 
 def test_an_example_alone_is_its_row_in_a_batch() -> None:
     model = classifier(drop_path=0.5)
-    variables = randomised(model)
+    variables = init(model)
     logits_BC = apply(model, variables, images(4))
     alone_1C = apply(model, variables, images(4)[2:3])
     np.testing.assert_allclose(alone_1C[0], logits_BC[2], rtol=1e-5, atol=1e-5)
@@ -108,7 +111,7 @@ def test_an_example_alone_is_its_row_in_a_batch() -> None:
 
 def test_drop_path_is_linear_in_depth_and_needs_its_key_only_in_training() -> None:
     model = classifier(depths=(2, 1), drop_path=0.5)
-    variables = randomised(model)
+    variables = init(model)
 
     def train(key: int) -> jax.Array:
         rngs = {"dropout": jax.random.key(key)}
@@ -130,9 +133,7 @@ def test_drop_path_is_linear_in_depth_and_needs_its_key_only_in_training() -> No
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_is_close_to_single(dtype: str) -> None:
     single, half = classifier(), classifier(dtype=jnp.dtype(dtype))
-    variables = init(half)
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
-    variables = randomised(single)
+    variables = init(single)
     logits_BC, updates = apply(half, variables, images(4), train=True, mutable=["batch_stats"])
     want_BC, _ = apply(single, variables, images(4), train=True, mutable=["batch_stats"])
     assert logits_BC.dtype == jnp.float32
@@ -142,7 +143,7 @@ def test_half_precision_is_close_to_single(dtype: str) -> None:
 
 def test_batch_statistics_are_over_the_named_axis() -> None:
     model, alone = classifier(axis_name="batch"), classifier()
-    variables = randomised(alone)
+    variables = init(alone)
     want_BC, want = apply(alone, variables, images(4), train=True, mutable=["batch_stats"])
 
     def replica(image_BHWC: jax.Array) -> Any:
