@@ -4,7 +4,6 @@ import importlib.util
 import os
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -79,9 +78,12 @@ def _check_override(argument: str) -> None:
         raise InputError(f"--config.{name} lacks a value; write --config.{name}=VALUE")
 
 
-def describe(config: Any) -> str:
+def describe(config: ConfigDict) -> str:
     """Returns the fields of a config, a line each, as the command line would set them."""
-    return "\n".join(
-        f"  --config.{name}={config_lib.read_field(config, name)!r}"
-        for name in config_lib.field_names(config)
-    )
+    lines = []
+    for name in config_lib.field_names(config):
+        value = config_lib.read_field(config, name)
+        if name == "phases":
+            value = tuple(dict(one) for one in value)
+        lines.append(f"  --config.{name}={value!r}")
+    return "\n".join(lines)

@@ -5,28 +5,35 @@ from ml_collections import ConfigDict
 
 from skinjax import config as config_lib
 from skinjax import config_file, evaluate, parallel, phases
-from skinjax.data import builder
+from skinjax.data import builder, splits
 from skinjax.experiment import Experiment, memory_estimate, parameters_by_stage
 
 
 def describe(config: ConfigDict) -> str:
-    """Describes a run of this config as text; reads the records but decodes and writes nothing.
+    """Describes a run of this config as text; reads the records, but decodes and trains nothing.
 
     Raises:
       InputError: as `train.train` would.
     """
     config_lib.check(config)
     parallel.initialize(config.parallel)
-    classes, counts = builder.plan(config)
+    reading, split_N = builder.read_and_split(config)
+    classes = reading.classes
+    label_N = np.array([record.label for record in reading.records])
+    counts = {
+        split: splits.class_counts(label_N[split_N == split], len(classes))
+        for split in evaluate.SPLITS
+    }
     trained_on = evaluate.SPLITS if config.data.train_on == "all" else ("train",)
     counts_C = np.sum([counts[split] for split in trained_on], axis=0)
     experiment = Experiment.create(config, classes, counts_C)
+    parallel.check_batch_size(config.batch_size, experiment.mapper.num_devices)
     stages = experiment.model.stages
     steps_per_epoch = int(counts_C.sum()) // config.batch_size
     sections = [
         "config:\n" + config_file.describe(config),
         f"classes: {', '.join(classes)}\nrecords: "
-        + ", ".join(f"{split} {sum(n)}" for split, n in counts.items()),
+        + ", ".join(f"{split} {n.sum()}" for split, n in counts.items()),
         _parameters(experiment, stages),
     ]
     for phase in phases.resolve(config, stages, steps_per_epoch):

@@ -11,11 +11,11 @@ import numpy as np
 from absl import logging
 
 from skinjax import checkpoint, logs, metrics, parallel, predictions, report, workdir
-from skinjax.data import builder, pipeline
+from skinjax.data import builder, pipeline, splits
 from skinjax.errors import InputError
-from skinjax.experiment import Experiment, eval_batch_size
+from skinjax.experiment import Experiment
 
-SPLITS = ("train", "val", "test")
+SPLITS = splits.SPLITS
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def predict_split(
     """
     dataset = pipeline.eval_dataset(
         source,
-        batch_size=eval_batch_size(experiment.config),
+        batch_size=experiment.eval_batch_size,
         num_threads=experiment.config.data.num_threads,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
@@ -104,6 +104,8 @@ def evaluate(run_dir: str | Path, *, which: str = "best", split: str = "test") -
             f"{run_dir} was trained on every split (data.train_on=all): no split is left that "
             "could tell how good it is; train with data.train_on=train to evaluate"
         )
+    # Evaluating is one process on whatever devices there are, however the run was trained.
+    config.parallel.update(distributed=False, num_devices=0)
     parallel.initialize(config.parallel)
     step = checkpointer.choose(which)
     about = checkpointer.describe(step)
@@ -159,6 +161,4 @@ def _write(
         prepared.classes,
     )
     logs.write_json(directory / "metrics.json", computed)
-    report.write_evaluation(
-        directory, title=title, note=f"checkpoint {computed['checkpoint']}"
-    )
+    report.write_evaluation(directory, title=title)

@@ -52,8 +52,6 @@ class Experiment:
                 f"each of the {len(classes)} classes {', '.join(classes)}, or none"
             )
         devices = parallel.select_devices(config.parallel.num_devices)
-        parallel.check_batch_size(config.batch_size, len(devices), "batch_size")
-        parallel.check_batch_size(eval_batch_size(config), len(devices), "evaluate.batch_size")
         return cls(
             config=config,
             classes=classes,
@@ -61,6 +59,12 @@ class Experiment:
             model=models.create(config.model, num_classes=len(classes), axis_name=parallel.AXIS),
             mapper=parallel.Mapper(config.parallel.mode, devices),
         )
+
+    @property
+    def eval_batch_size(self) -> int:
+        """The global batch size of evaluation, rounded up to what the devices divide."""
+        wanted = self.config.evaluate.batch_size or self.config.batch_size
+        return -(-wanted // self.mapper.num_devices) * self.mapper.num_devices
 
     def init_variables(self) -> dict[str, Params]:
         """Draws the initial `params` and `batch_stats` from the config's seed."""
@@ -127,11 +131,6 @@ class Experiment:
             axis_name=parallel.AXIS,
         )
         return self.mapper.map(step)
-
-
-def eval_batch_size(config: ConfigDict) -> int:
-    """The global batch size of evaluation."""
-    return config.evaluate.batch_size or config.batch_size
 
 
 def parameters_by_stage(params: Params, stages: tuple[str, ...]) -> dict[str, int]:

@@ -124,7 +124,9 @@ def _log_to_stderr() -> None:
     """Shows the package's own messages from info on, and of the libraries only their errors."""
     import logging as python_logging
 
-    from absl import logging
+    from absl import flags, logging
+
+    flags.FLAGS.mark_as_parsed()  # absl logs a warning before; its flags are not used here
 
     def own_or_error(record: python_logging.LogRecord) -> bool:
         own = os.path.dirname(os.path.abspath(__file__))

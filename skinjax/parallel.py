@@ -68,7 +68,7 @@ def select_devices(num_devices: int) -> list[jax.Device]:
     return devices[: num_devices or None]
 
 
-def check_batch_size(batch_size: int, num_devices: int, name: str) -> None:
+def check_batch_size(batch_size: int, num_devices: int) -> None:
     """Checks that the devices divide a global batch size.
 
     Raises:
@@ -77,7 +77,7 @@ def check_batch_size(batch_size: int, num_devices: int, name: str) -> None:
     if batch_size % num_devices:
         nearest = max(1, round(batch_size / num_devices)) * num_devices
         raise InputError(
-            f"config.{name} is {batch_size}, which {num_devices} devices don't divide; "
+            f"config.batch_size is {batch_size}, which {num_devices} devices don't divide; "
             f"the nearest valid size is {nearest}"
         )
 

@@ -52,6 +52,7 @@ def train(config: ConfigDict, run_dir: str | Path) -> dict[str, Any]:
     trained_on = evaluate.SPLITS if config.data.train_on == "all" else ("train",)
     counts_C = np.sum([prepared.counts[split] for split in trained_on], axis=0)
     experiment = Experiment.create(config, prepared.classes, counts_C)
+    parallel.check_batch_size(config.batch_size, experiment.mapper.num_devices)
     loop = _Loop(experiment, prepared, trained_on)
     with contextlib.ExitStack() as stack:
         if parallel.is_main_process():
@@ -113,7 +114,8 @@ class _Loop:
                 writes=parallel.is_main_process(),
             )
             if parallel.is_main_process():
-                stack.callback(report.write_history, run_dir)  # also of a run that was stopped
+                title = f"{self._config.model.name} on {self._config.data.source}"
+                stack.callback(report.write_history, run_dir, title=title)  # stopped runs too
             stack.callback(self._log.close)
             self._train(state, phase, stop)
             self._checkpoints.wait()

@@ -324,6 +324,8 @@ def test_noise_differs_between_examples_and_has_its_strength():
     result = _run(image_BHWC, _keys(50), _settings(noise_std=0.02))
     noise = (result - 128 / 255).reshape(50, -1)
     assert noise.std() == pytest.approx(0.02, rel=0.02)
+    # At every place it varies over the examples; six standard errors.
+    assert np.abs(noise.std(0) / 0.02 - 1).max() < 6 / math.sqrt(2 * 50)
     correlation = np.corrcoef(noise)
     # Seven standard errors for the largest of 1225 pairs.
     assert np.abs(correlation - np.eye(50)).max() < 7 / math.sqrt(noise.shape[1])

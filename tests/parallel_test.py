@@ -47,8 +47,8 @@ def test_a_batch_size_that_does_not_divide_names_the_nearest(
     batch_size: int, devices: int, nearest: int
 ) -> None:
     with pytest.raises(InputError, match=f"config.batch_size is {batch_size}.*size is {nearest}$"):
-        parallel.check_batch_size(batch_size, devices, "batch_size")
-    parallel.check_batch_size(nearest, devices, "batch_size")
+        parallel.check_batch_size(batch_size, devices)
+    parallel.check_batch_size(nearest, devices)
 
 
 def test_more_devices_than_there_are_is_an_error() -> None:

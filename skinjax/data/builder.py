@@ -39,6 +39,27 @@ def prepare(config: ConfigDict) -> PreparedDataset:
       OSError: among others a full disk; nothing is left behind then.
     """
     data = config.data
+    reading, split_N = read_and_split(config)
+    folder = Path(data.prepared_dir) / data.source
+    settings = _settings(data, reading.classes)
+    fingerprint = fingerprints.fingerprint(reading, settings, folder / 'hashes.csv')
+    directory = folder / fingerprint[:12]
+    staging.build_folder(
+        directory, lambda target: _build(target, config, reading, split_N, fingerprint)
+    )
+    return open_prepared(directory)
+
+
+def read_and_split(config: ConfigDict) -> tuple[sources.Reading, np.ndarray]:
+    """Reads the records and lays them out over the splits; decodes and writes nothing.
+
+    Returns:
+      The reading, and the name of the split of each of its records.
+
+    Raises:
+      InputError: as in `prepare`, but for images that don't decode.
+    """
+    data = config.data
     _check_config(data)
     reading = sources.read(config)
     logging.info('%d images, %d rows left out', len(reading.records), len(reading.left_out))
@@ -49,15 +70,7 @@ def prepare(config: ConfigDict) -> PreparedDataset:
     split_N = splits.grouped_split(label_N, lesion_N, data.split, data.split_seed)
     splits.check_no_leak(lesion_N, split_N)
     splits.check_train_classes(label_N, split_N, reading.classes)
-
-    folder = Path(data.prepared_dir) / data.source
-    settings = _settings(data, reading.classes)
-    fingerprint = fingerprints.fingerprint(reading, settings, folder / 'hashes.csv')
-    directory = folder / fingerprint[:12]
-    staging.build_folder(
-        directory, lambda target: _build(target, config, reading, split_N, fingerprint)
-    )
-    return open_prepared(directory)
+    return reading, split_N
 
 
 def _build(

@@ -19,7 +19,7 @@ class Appearance:
 
 APPEARANCES = {
     "akiec": Appearance(
-        melanin=(0.05, 0.55),
+        melanin=(0.05, 0.60),
         blood=(0.15, 0.55),
         asymmetry=(0.1, 0.7),
         irregularity=(0.10, 0.30),
@@ -33,7 +33,7 @@ APPEARANCES = {
         },
     ),
     "bcc": Appearance(
-        melanin=(0.02, 0.50),
+        melanin=(0.02, 0.55),
         blood=(0.10, 0.50),
         asymmetry=(0.1, 0.8),
         irregularity=(0.06, 0.25),
@@ -41,7 +41,7 @@ APPEARANCES = {
         structures={"vessels": 0.9, "nests": 0.75, "scar": 0.08, "scale": 0.15, "globules": 0.1},
     ),
     "bkl": Appearance(
-        melanin=(0.20, 1.40),
+        melanin=(0.20, 1.30),
         blood=(0.00, 0.35),
         asymmetry=(0.1, 0.6),
         irregularity=(0.05, 0.22),
@@ -49,7 +49,7 @@ APPEARANCES = {
         structures={"milia": 0.95, "network": 0.12, "veil": 0.08, "scale": 0.2, "globules": 0.05},
     ),
     "df": Appearance(
-        melanin=(0.15, 0.70),
+        melanin=(0.15, 0.75),
         blood=(0.05, 0.45),
         asymmetry=(0.0, 0.3),
         irregularity=(0.02, 0.12),
@@ -72,7 +72,7 @@ APPEARANCES = {
         },
     ),
     "nv": Appearance(
-        melanin=(0.20, 1.50),
+        melanin=(0.20, 1.40),
         blood=(0.00, 0.50),
         asymmetry=(0.0, 0.35),
         irregularity=(0.02, 0.12),
@@ -80,8 +80,8 @@ APPEARANCES = {
         structures={"network": 0.85, "globules": 0.35, "streaks": 0.05, "veil": 0.02},
     ),
     "vasc": Appearance(
-        melanin=(0.00, 0.30),
-        blood=(0.20, 0.70),
+        melanin=(0.00, 0.35),
+        blood=(0.15, 0.65),
         asymmetry=(0.0, 0.4),
         irregularity=(0.03, 0.15),
         softness=(0.03, 0.12),

@@ -64,7 +64,7 @@ def paint(rng: np.random.Generator, appearance: Appearance, size: int) -> np.nda
 def _blank_lesion(
     rng: np.random.Generator, appearance: Appearance, side: int, size: int
 ) -> _Canvas:
-    radius = size * rng.uniform(0.15, 0.36)
+    radius = size * rng.uniform(0.18, 0.36)
     irregularity = rng.uniform(*appearance.irregularity)
     y, x = np.mgrid[:side, :side].astype(np.float32) - side / 2
     stretch = rng.uniform(0.75, 1.0)
@@ -147,8 +147,8 @@ def _milia(rng: np.random.Generator, canvas: _Canvas) -> None:
     """Milia-like cysts (pale dots) and comedo-like openings (brown plugs)."""
     plugs = _dots(rng, canvas, _count(rng, 4, 14), (1.2, 2.8), 0.9)
     canvas.melanin += rng.uniform(0.4, 0.8) * plugs
-    cysts = _dots(rng, canvas, _count(rng, 6, 20), (1.1, 2.4), 0.9)
-    canvas.covers.append((rng.uniform(0.4, 0.8) * cysts, _KERATIN))
+    cysts = _dots(rng, canvas, _count(rng, 6, 20), (1.3, 2.7), 0.9)
+    canvas.covers.append((rng.uniform(0.5, 0.9) * cysts, _KERATIN))
 
 
 def _vessels(rng: np.random.Generator, canvas: _Canvas) -> None:
@@ -170,7 +170,7 @@ def _vessels(rng: np.random.Generator, canvas: _Canvas) -> None:
 
 def _nests(rng: np.random.Generator, canvas: _Canvas) -> None:
     """Blue-grey ovoid nests."""
-    layer = _dots(rng, canvas, _count(rng, 3, 9), (2.2, 5.0), 1.0)
+    layer = _dots(rng, canvas, _count(rng, 3, 9), (2.5, 5.5), 1.0)
     canvas.covers.append((rng.uniform(0.4, 0.8) * layer, _BLUE_GREY))
 
 
@@ -178,8 +178,8 @@ def _lacunae(rng: np.random.Generator, canvas: _Canvas) -> None:
     """Red to purple lagoons, parted by paler walls."""
     lagoon = canvas.radius / canvas.unit
     layer = _dots(rng, canvas, _count(rng, 6, 16), (0.14 * lagoon, 0.30 * lagoon), 0.8)
-    canvas.blood += rng.uniform(0.4, 1.2) * layer
-    canvas.melanin += rng.uniform(0.0, 0.5) * layer
+    canvas.blood += rng.uniform(0.6, 1.4) * layer
+    canvas.melanin += rng.uniform(0.1, 0.6) * layer
 
 
 def _scar(rng: np.random.Generator, canvas: _Canvas) -> None:
@@ -202,9 +202,9 @@ def _scale(rng: np.random.Generator, canvas: _Canvas) -> None:
 
 def _strawberry(rng: np.random.Generator, canvas: _Canvas) -> None:
     """Red between pale follicles."""
-    follicles = _dots(rng, canvas, _count(rng, 15, 40), (1.5, 2.7), 1.0)
+    follicles = _dots(rng, canvas, _count(rng, 15, 40), (1.7, 2.9), 1.0)
     canvas.blood += rng.uniform(0.1, 0.4) * canvas.inside
-    canvas.covers.append((rng.uniform(0.3, 0.65) * follicles, _WHITE))
+    canvas.covers.append((rng.uniform(0.4, 0.7) * follicles, _WHITE))
 
 
 _STRUCTURES: dict[str, Callable[[np.random.Generator, _Canvas], None]] = {

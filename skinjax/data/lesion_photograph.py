@@ -7,7 +7,7 @@ import numpy as np
 def photograph(rng: np.random.Generator, painting_HWC: np.ndarray, size: int) -> np.ndarray:
     """Takes one picture of a painting: uint8 (size, size, 3) RGB, lit, framed and littered anew."""
     image_HWC = _framed(rng, painting_HWC, size)
-    if rng.random() < 0.35:
+    if rng.random() < 0.3:
         image_HWC = _with_hair(rng, image_HWC)
     if rng.random() < 0.12:
         image_HWC = _with_ruler(rng, image_HWC)
@@ -23,7 +23,7 @@ def photograph(rng: np.random.Generator, painting_HWC: np.ndarray, size: int) ->
 
 def _framed(rng: np.random.Generator, painting_HWC: np.ndarray, size: int) -> np.ndarray:
     side = len(painting_HWC)
-    turn, zoom = rng.uniform(0, 360), rng.uniform(0.85, 1.2)
+    turn, zoom = rng.uniform(0, 360), rng.uniform(0.9, 1.15)
     matrix = np.asarray(cv2.getRotationMatrix2D((side / 2, side / 2), turn, zoom), np.float64)
     matrix[:, 2] += (size - side) / 2 + rng.normal(0, 0.03 * size, 2)
     return cv2.warpAffine(painting_HWC, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101)

@@ -111,7 +111,7 @@ def map_in_order(
 
     For work that releases the interpreter's lock: OpenCV, hashing, files.
     """
-    num_threads = num_threads or len(os.sched_getaffinity(0))
+    num_threads = num_threads or _available_cores()
     executor = futures.ThreadPoolExecutor(num_threads)
     pending: collections.deque[futures.Future[_Out]] = collections.deque()
     try:
@@ -214,3 +214,10 @@ def _builder_class() -> Any:
             """As above."""
 
     return SkinLesions
+
+
+def _available_cores() -> int:
+    """Cores that this process may use; macOS can't tell them from all cores."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,6 +1,7 @@
 """Layers that the model families share: convolution, batch norm, stochastic depth."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -20,13 +21,20 @@ def he_fan_out(groups: int = 1) -> jax.nn.initializers.Initializer:
 def convolve(x_BHWC: jax.Array, kernel: jax.Array, strides: int, padding: int) -> jax.Array:
     """Dense convolution in NHWC/HWIO with `padding` zeros on every side.
 
-    A 1x1 one is a matrix product on the CPU, where XLA runs that at about twice the speed.
+    On the CPU a 1x1 one is a matrix product, which XLA runs at about twice the speed, and a large
+    one with stride 2 on few channels (a stem) goes over 2x2 blocks of pixels as channels.
     """
     general = functools.partial(_convolve_general, strides=strides, padding=padding)
-    if kernel.shape[0] == 1:
-        pointwise = functools.partial(_convolve_pointwise, strides=strides)
-        return jax.lax.platform_dependent(x_BHWC, kernel, cpu=pointwise, default=general)
-    return general(x_BHWC, kernel)
+    size, channels = kernel.shape[0], kernel.shape[2]
+    even = x_BHWC.shape[1] % 2 == 0 and x_BHWC.shape[2] % 2 == 0
+    on_cpu: Callable[[jax.Array, jax.Array], jax.Array]
+    if size == 1:
+        on_cpu = functools.partial(_convolve_pointwise, strides=strides)
+    elif size == 7 and strides == 2 and padding == 3 and channels <= 4 and even:
+        on_cpu = _convolve_stem
+    else:
+        return general(x_BHWC, kernel)
+    return jax.lax.platform_dependent(x_BHWC, kernel, cpu=on_cpu, default=general)
 
 
 def _convolve_general(
@@ -43,6 +51,27 @@ def _convolve_general(
 
 def _convolve_pointwise(x_BHWC: jax.Array, kernel: jax.Array, *, strides: int) -> jax.Array:
     return jnp.tensordot(x_BHWC[:, ::strides, ::strides], kernel[0, 0], axes=1)
+
+
+def _convolve_stem(x_BHWC: jax.Array, kernel: jax.Array) -> jax.Array:
+    """7x7 with stride 2 and padding 3 as 4x4 with stride 1 on 2x2 blocks of pixels.
+
+    Output o sees pixels 2o - 3 to 2o + 3; with a zero in front of the kernel, 2o - 4 to 2o + 3,
+    which are the blocks o - 2 to o + 1.
+    """
+    batch, height, width, channels = x_BHWC.shape
+    blocks = x_BHWC.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, -1)
+    features = kernel.shape[-1]
+    padded = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))
+    taps = padded.reshape(4, 2, 4, 2, channels, features).transpose(0, 2, 1, 3, 4, 5)
+    return jax.lax.conv_general_dilated(
+        blocks,
+        taps.reshape(4, 4, -1, features),
+        (1, 1),
+        [(2, 1), (2, 1)],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
 
 
 class Conv(nn.Module):
@@ -126,5 +155,22 @@ def average_pool(x_BHWC: jax.Array) -> jax.Array:
 
 
 def max_pool(x_BHWC: jax.Array) -> jax.Array:
-    """3x3 max pool with stride 2 and PyTorch's one pixel of padding."""
+    """3x3 max pool with stride 2 and PyTorch's one pixel of padding; odd sizes round up.
+
+    On the CPU as maxima of shifted images: the gradient of XLA's windowed reduction is slow there.
+    """
+    return jax.lax.platform_dependent(x_BHWC, cpu=_max_pool_shifted, default=_max_pool_windows)
+
+
+def _max_pool_windows(x_BHWC: jax.Array) -> jax.Array:
     return nn.max_pool(x_BHWC, (3, 3), (2, 2), ((1, 1), (1, 1)))
+
+
+def _max_pool_shifted(x_BHWC: jax.Array) -> jax.Array:
+    height, width = x_BHWC.shape[1:3]
+    padding = ((0, 0), (1, 1), (1, 1), (0, 0))
+    padded = jnp.pad(x_BHWC, padding, constant_values=-jnp.inf)
+    rows = [padded[:, shift : shift + height : 2] for shift in range(3)]
+    tall = jnp.maximum(jnp.maximum(rows[0], rows[1]), rows[2])
+    columns = [tall[:, :, shift : shift + width : 2] for shift in range(3)]
+    return jnp.maximum(jnp.maximum(columns[0], columns[1]), columns[2])

@@ -74,19 +74,19 @@ def test_each_platform_gets_its_own_lowering() -> None:
     assert "stablehlo.while" not in cuda
 
 
-@pytest.mark.parametrize("check_vma", [False, True])
-def test_gradients_under_shard_map(check_vma: bool) -> None:
+def test_gradients_under_shard_map_and_pmap() -> None:
     x_BHWC, kernel = random((2, 6, 6, 4), 0), random((3, 3, 1, 4), 1)
 
-    def gradient(x_BHWC: jax.Array, kernel: jax.Array) -> jax.Array:
-        def loss(kernel: jax.Array) -> jax.Array:
-            return jax.lax.psum(jnp.sum(depthwise.convolve(x_BHWC, kernel, 1, 1) ** 2), "d")
+    def loss(kernel: jax.Array, x_BHWC: jax.Array) -> jax.Array:
+        return jnp.sum(depthwise.convolve(x_BHWC, kernel, 1, 1) ** 2)
 
-        return jax.grad(loss)(kernel)
+    def gradient(kernel: jax.Array, x_BHWC: jax.Array) -> jax.Array:
+        return jax.lax.psum(jax.grad(loss)(kernel, x_BHWC), "d")
 
     mesh = Mesh(np.array(jax.devices()[:1]), ("d",))
-    mapped = jax.shard_map(
-        gradient, mesh=mesh, in_specs=(P("d"), P()), out_specs=P(), check_vma=check_vma
-    )
-    want = jax.grad(lambda kernel: jnp.sum(depthwise.convolve(x_BHWC, kernel, 1, 1) ** 2))(kernel)
-    np.testing.assert_allclose(jax.jit(mapped)(x_BHWC, kernel), want, rtol=1e-5)
+    specs = {"in_specs": (P(), P("d")), "out_specs": P()}
+    sharded = jax.jit(jax.shard_map(gradient, mesh=mesh, check_vma=False, **specs))
+    mapped = jax.pmap(gradient, axis_name="d", in_axes=(None, 0))
+    want = jax.jit(jax.grad(loss))(kernel, x_BHWC)
+    np.testing.assert_allclose(sharded(kernel, x_BHWC), want, rtol=1e-5)
+    np.testing.assert_allclose(mapped(kernel, x_BHWC[None])[0], want, rtol=1e-5)

@@ -80,6 +80,15 @@ def test_drop_path_drops_whole_examples_and_keeps_the_mean() -> None:
     assert drop.apply({}, x_BHWC, train=False) is x_BHWC
 
 
+@pytest.mark.parametrize("side", [8, 9])
+def test_max_pool_is_xlas_on_the_cpu_too(side: int) -> None:
+    x_BHWC = random((2, side, side, 3))
+    got = jax.value_and_grad(lambda x: (layers.max_pool(x) ** 2).sum())(x_BHWC)
+    windows = lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # noqa: E731
+    want = jax.value_and_grad(lambda x: (windows(x) ** 2).sum())(x_BHWC)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), got, want)
+
+
 def test_pools() -> None:
     x_BHWC = jnp.arange(25.0).reshape(1, 5, 5, 1) - 100
     average_HW = layers.average_pool(x_BHWC)[0, :, :, 0]

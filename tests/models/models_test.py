@@ -83,7 +83,7 @@ def test_config_fields_reach_the_network(dtype: str) -> None:
     assert (model.head.dtype, model.head.axis_name) == (jnp.dtype(dtype), "batch")
     variables = variables_of(model, 32)
     logits_BC = jax.eval_shape(
-        lambda: model.apply(variables, jnp.zeros((5, 32, 32, 3)), train=False)
+        lambda variables: model.apply(variables, jnp.zeros((5, 32, 32, 3)), train=False), variables
     )
     assert (logits_BC.shape, logits_BC.dtype) == ((5, 7), jnp.float32)
 
