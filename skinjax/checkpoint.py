@@ -202,7 +202,8 @@ class Checkpointer:
             ),
         )
         state = TrainState(**restored["variables"], **restored["training"])
-        if jax.tree.structure(state) != jax.tree.structure(template):
+        expected: Any = jax.tree.structure(template)
+        if jax.tree.structure(state) != expected:
             raise ValueError("its optimizer state is of another phase")
         jax.tree.map(_check_leaf, state, template)
         return state, restored["data"]["state"]

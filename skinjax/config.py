@@ -193,20 +193,30 @@ def check(config: ConfigDict) -> None:
         value = read_field(config, name)
         if value not in choices:
             raise InputError(f"config.{name} is {value!r}; it must be one of {', '.join(choices)}")
-    for name in ("batch_size", "epochs", "data.image_size", "log.every_steps",
-                 "evaluate.every_epochs", "checkpoint.keep_best"):
+    for name in (
+        "batch_size",
+        "epochs",
+        "data.image_size",
+        "log.every_steps",
+        "evaluate.every_epochs",
+        "checkpoint.keep_best",
+    ):
         if read_field(config, name) < 1:
             raise InputError(f"config.{name} is {read_field(config, name)}; it must be at least 1")
-    for name in ("optimizer.learning_rate", "optimizer.start_factor", "optimizer.weight_decay",
-                 "optimizer.end_factor", "optimizer.clip_norm", "loss.class_weight_exponent"):
+    for name in (
+        "optimizer.learning_rate",
+        "optimizer.start_factor",
+        "optimizer.weight_decay",
+        "optimizer.end_factor",
+        "optimizer.clip_norm",
+        "loss.class_weight_exponent",
+    ):
         value = read_field(config, name)
         if not 0 <= value < float("inf"):
             raise InputError(f"config.{name} is {value}; it must be zero or more, and finite")
     for name in ("optimizer.warmup_fraction", "loss.label_smoothing", "model.drop_path"):
         if not 0 <= read_field(config, name) < 1:
-            raise InputError(
-                f"config.{name} is {read_field(config, name)}; it must be in [0, 1)"
-            )
+            raise InputError(f"config.{name} is {read_field(config, name)}; it must be in [0, 1)")
     for i, one in enumerate(config.phases):
         if one.epochs < 1 or not one.trainable:
             raise InputError(f"config.phases[{i}] needs at least 1 epoch and 1 trainable stage")
@@ -279,7 +289,9 @@ def _plain(value: Any) -> Any:
 def _tuples(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_tuples(item) for item in value)
-    return ConfigDict({k: _tuples(v) for k, v in value.items()}) if isinstance(value, dict) else value
+    return (
+        ConfigDict({k: _tuples(v) for k, v in value.items()}) if isinstance(value, dict) else value
+    )
 
 
 def _flatten(value: dict, prefix: str = "") -> Iterable[tuple[str, Any]]:

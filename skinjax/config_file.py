@@ -36,7 +36,8 @@ def load(path: str, overrides: Sequence[str]) -> ConfigDict:
         values(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(" ".join(str(error).split())[:400]) from error
-    return values["config"].value.lock()
+    changed: ConfigDict = values["config"].value  # type: ignore[assignment]
+    return changed.lock()
 
 
 def _run(path: str) -> ConfigDict:
@@ -57,7 +58,9 @@ def _run(path: str) -> ConfigDict:
         line = " ".join(str(error).split())[:400]
         raise InputError(f"--config={path}: {type(error).__name__}: {line}") from error
     if not isinstance(config, ConfigDict):
-        raise InputError(f"--config={path}: get_config() gave {type(config).__name__}, no ConfigDict")
+        raise InputError(
+            f"--config={path}: get_config() gave {type(config).__name__}, no ConfigDict"
+        )
     return config
 
 

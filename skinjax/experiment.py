@@ -94,7 +94,7 @@ class Experiment:
             params=variables["params"],
             batch_stats=variables["batch_stats"],
             opt_state=self.optimizer(phase).init(trainable),
-            loss_scale=DynamicScale(fin_steps=jnp.int32(0), scale=jnp.float32(2**16))  # type: ignore[arg-type]
+            loss_scale=DynamicScale(fin_steps=jnp.int32(0), scale=jnp.float32(2**16))
             if half
             else None,
             skipped=jnp.int32(0),

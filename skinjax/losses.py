@@ -35,9 +35,7 @@ def from_config(settings: ml_collections.ConfigDict) -> Callable[[jax.Array, jax
         )
     _check_reduction(settings.reduction)
     losses = {
-        "cross_entropy": functools.partial(
-            cross_entropy, label_smoothing=settings.label_smoothing
-        ),
+        "cross_entropy": functools.partial(cross_entropy, label_smoothing=settings.label_smoothing),
         "focal": functools.partial(
             focal,
             gamma=settings.focal_gamma,

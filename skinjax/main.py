@@ -67,9 +67,12 @@ def _train(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         from skinjax.errors import InputError
 
         raise InputError("train needs --workdir=DIR (or --dry_run)")
+    from skinjax.parallel import is_main_process
     from skinjax.train import train
 
     best = train(config, arguments.workdir)
+    if not is_main_process():
+        return
     print(f"trained; the best checkpoint is step {best['step']} (epoch {best['epoch']:g})")
     print(f"next: python -m skinjax.main evaluate --workdir={arguments.workdir}")
 
@@ -93,7 +96,9 @@ def _evaluate(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb; returns the exit code: 0, 1 for a wrong input, 128 + signal where stopped."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv or (argv[0] not in _VERBS and argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
+    if not argv or (
+        argv[0] not in _VERBS and argv[0].startswith("-") and argv[0] not in ("-h", "--help")
+    ):
         argv = ["train", *argv]
     arguments, overrides = _parser().parse_known_args(argv)
     verbs = {"train": _train, "evaluate": _evaluate}

@@ -32,7 +32,7 @@ def initialize(settings: ConfigDict) -> None:
     os.environ["XLA_FLAGS"] = " ".join([flags, *added]).strip()
     if not settings.distributed:
         return
-    explicit = {
+    explicit: dict[str, Any] = {
         "coordinator_address": settings.coordinator_address or None,
         "num_processes": settings.num_processes or None,
         "process_id": settings.process_id if settings.process_id >= 0 else None,
@@ -172,7 +172,7 @@ def _host_part(array: np.ndarray, index: tuple[slice, ...]) -> np.ndarray:
 
 
 def main_process_first(work: Callable[[], Any]) -> Any:
-    """Runs `work` on the main process, then on the others, which find it done; returns its result."""
+    """Runs `work` on the main process, then on the others, which find it done."""
     from jax.experimental import multihost_utils
 
     if jax.process_count() == 1 or is_main_process():

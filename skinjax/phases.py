@@ -42,9 +42,7 @@ class Phase:
         return self.first_step + self.num_steps
 
 
-def resolve(
-    config: ConfigDict, stages: Sequence[str], steps_per_epoch: int
-) -> tuple[Phase, ...]:
+def resolve(config: ConfigDict, stages: Sequence[str], steps_per_epoch: int) -> tuple[Phase, ...]:
     """Lays the config's phases out in steps.
 
     Without any, or without pretrained weights (unless `phases_from_scratch`), one phase of
@@ -103,7 +101,7 @@ def _expand(names: Sequence[str], stages: Sequence[str], index: int) -> tuple[st
 
 
 def phase_at(phases: Sequence[Phase], step: int) -> Phase:
-    """Returns the phase in which the step after `step` finished ones falls (the last, at the end)."""
+    """Returns the phase of the step that follows `step` finished ones (at the end, the last)."""
     return next((phase for phase in phases if step < phase.end_step), phases[-1])
 
 

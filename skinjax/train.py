@@ -137,7 +137,9 @@ class _Loop:
             except OriginError:
                 raise
             except Exception as error:  # whatever Orbax makes of a damaged file
-                logging.warning("checkpoint %d can't be read, trying the one before: %s", step, error)
+                logging.warning(
+                    "checkpoint %d can't be read, trying the one before: %s", step, error
+                )
                 if parallel.is_main_process():
                     self._checkpoints.set_aside(step)
                 continue
@@ -177,7 +179,12 @@ class _Loop:
             # The step before this one is read while this one runs.
             self._read(pending)
             rate = float(learning_rate(step - 1 - phase.first_step))
-            pending = {"step": step, "phase": phase.index, "learning_rate": rate, "outputs": outputs}
+            pending = {
+                "step": step,
+                "phase": phase.index,
+                "learning_rate": rate,
+                "outputs": outputs,
+            }
             stopping = stop.requested(step)
             if stopping or self._is_checkpointed(step):
                 self._read(pending)

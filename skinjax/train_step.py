@@ -137,7 +137,7 @@ def eval_step(
     """
     image_BHWC = batch["image"] / jnp.float32(255)
     image_BHWC = augment.normalize(image_BHWC, config.normalize.mean, config.normalize.std)
-    logits_BC = model.apply(variables, image_BHWC, train=False)
+    logits_BC: Any = model.apply(variables, image_BHWC, train=False)
     numerator, denominator = _loss_sums(logits_BC, batch, config, class_weights_C)
     gathered = {
         "probability_BC": nn.softmax(logits_BC),

@@ -47,7 +47,9 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir={workdir} is a file; give a folder, it is made if missing")
     if not config_path(workdir).exists():
-        others = [p.name for p in workdir.iterdir() if p.name != ".lock"] if workdir.exists() else []
+        others = (
+            [p.name for p in workdir.iterdir() if p.name != ".lock"] if workdir.exists() else []
+        )
         if others:
             raise InputError(
                 f"--workdir={workdir} holds files that are no training run ({others[0]}, ...); "

@@ -97,7 +97,7 @@ def test_the_latest_and_the_best_are_kept_and_chosen(
         "step 4, epoch 0.40, accuracy 0.2000",
         "step 5, epoch 0.50, not evaluated",
     ]
-    with pytest.raises(InputError, match="--checkpoint=3 is none of best.*step 4, epoch 0.40"):
+    with pytest.raises(InputError, match=r"--checkpoint=3 is none of best.*step 4, epoch 0.40"):
         checkpointer.choose("3")
 
 
@@ -122,7 +122,7 @@ def test_an_unreadable_checkpoint_is_one_clear_line(
     checkpointer.save(state_of(experiment, 0), {}, describe(1, accuracy=1.0))
     checkpointer.wait()
     (checkpointer.directory / "1" / "description" / "metadata").write_text("{")
-    with pytest.raises(InputError, match="checkpoint 1 in .* can't be read"):
+    with pytest.raises(InputError, match=r"checkpoint 1 in .* can't be read"):
         checkpointer.describe(1)
     checkpointer.set_aside(1)
     assert checkpointer.steps() == []

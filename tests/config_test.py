@@ -23,16 +23,14 @@ def test_an_unknown_field_is_an_error_in_code_and_in_a_file() -> None:
         config.learning_rate = 1.0
     with pytest.raises(InputError, match=r"optimizer.learning_rat; did you mean optimizer.learni"):
         config_lib.from_json('{"optimizer": {"learning_rat": 1}}', origin="config.json")
-    with pytest.raises(InputError, match="config.json is not JSON"):
+    with pytest.raises(InputError, match=r"config.json is not JSON"):
         config_lib.from_json("{", origin="config.json")
 
 
 def test_differences_name_fields_and_both_values() -> None:
     one, other = config_lib.default_config(), config_lib.default_config()
     other.optimizer.learning_rate = 0.5
-    assert config_lib.differences(one, other) == [
-        "optimizer.learning_rate: 0.001 here, 0.5 there"
-    ]
+    assert config_lib.differences(one, other) == ["optimizer.learning_rate: 0.001 here, 0.5 there"]
 
 
 @pytest.mark.parametrize(

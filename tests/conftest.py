@@ -10,18 +10,18 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.abspath(".jax_cache")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+from pathlib import Path
+from typing import Any
 
-import flax.linen as nn  # noqa: E402
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import pytest  # noqa: E402
-from ml_collections import ConfigDict  # noqa: E402
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+from ml_collections import ConfigDict
 
-from skinjax import parallel  # noqa: E402
-from skinjax.config import default_config  # noqa: E402
-from skinjax.data import synthetic  # noqa: E402
+from skinjax import parallel
+from skinjax.config import default_config
+from skinjax.data import synthetic
 
 
 class TinyBackbone(nn.Module):
@@ -34,7 +34,9 @@ class TinyBackbone(nn.Module):
     @nn.compact
     def __call__(self, image_BHWC: jax.Array, *, train: bool, frozen: tuple[str, ...]) -> jax.Array:
         for stage in self.stages:
-            image_BHWC = TinyStage(self.dtype, name=stage)(image_BHWC, train=train and stage not in frozen)
+            image_BHWC = TinyStage(self.dtype, name=stage)(
+                image_BHWC, train=train and stage not in frozen
+            )
         return image_BHWC.mean((1, 2))
 
 

@@ -161,9 +161,7 @@ def test_extreme_logits_are_finite(size: float, gamma: float | None):
     label_B = jnp.zeros(5, jnp.int32)
     for labels in (label_B, jnp.full((5, 3), 1 / 3), jax.nn.one_hot(label_B, 3)):
 
-        def total(
-            logits_BC: jax.Array, labels: jax.Array = labels
-        ) -> tuple[jax.Array, jax.Array]:
+        def total(logits_BC: jax.Array, labels: jax.Array = labels) -> tuple[jax.Array, jax.Array]:
             if gamma is None:
                 loss_B = losses.cross_entropy(logits_BC, labels)
             else:

@@ -44,7 +44,9 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine(
 
 def test_without_warmup_it_starts_at_the_peak(settings: ConfigDict) -> None:
     settings.warmup_fraction = 0.0
-    assert float(optimizer.schedule(settings, make_phase(("head",), (0,)))(0)) == pytest.approx(1e-2)
+    assert float(optimizer.schedule(settings, make_phase(("head",), (0,)))(0)) == pytest.approx(
+        1e-2
+    )
 
 
 def test_weight_decay_spares_biases_and_norm_parameters() -> None:
@@ -72,7 +74,7 @@ def test_one_step_is_adamw_with_clipping_by_hand(settings: ConfigDict) -> None:
     )
     np.testing.assert_allclose(updates["head"]["bias"], [-rate], rtol=1e-5)
     # The moments show the clipping.
-    mu = [leaf for leaf in jax.tree.leaves(tx.update(grads, tx.init(params), params)[1])]
+    mu = jax.tree.leaves(tx.update(grads, tx.init(params), params)[1])
     assert any(np.allclose(leaf, 0.1 * 12 / 13) for leaf in mu)
 
 

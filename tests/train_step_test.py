@@ -18,7 +18,9 @@ CLASSES = ("a", "b", "c")
 WEIGHTS = np.array([1.0, 2.0, 0.5], np.float32)
 
 
-def make_experiment(config: ConfigDict, classifier: type[nn.Module], devices: int = 1) -> Experiment:
+def make_experiment(
+    config: ConfigDict, classifier: type[nn.Module], devices: int = 1
+) -> Experiment:
     return Experiment(
         config=config,
         classes=CLASSES,
@@ -99,9 +101,7 @@ def test_one_step_is_what_a_page_of_jax_computes(
     assert_close(outputs["loss"], value, rtol=1e-5)
     assert_close(outputs["grad_norm"], norm, rtol=1e-4)
     assert_close(state.params, optax.apply_updates(variables["params"], updates), atol=2e-6)
-    assert_close(
-        state.batch_stats, jax.tree.map(lambda x: x[0], updated["batch_stats"]), atol=1e-5
-    )
+    assert_close(state.batch_stats, jax.tree.map(lambda x: x[0], updated["batch_stats"]), atol=1e-5)
     assert int(state.step) == 1
 
 

@@ -37,8 +37,11 @@ def test_a_directory_with_other_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_directory_in_use_is_refused_and_free_afterwards(tmp_path: Path) -> None:
-    with workdir.claim(tmp_path):
-        with pytest.raises(InputError, match="in use by another run"), workdir.claim(tmp_path):
-            pass
+    with (
+        workdir.claim(tmp_path),
+        pytest.raises(InputError, match="in use by another run"),
+        workdir.claim(tmp_path),
+    ):
+        pass
     with workdir.claim(tmp_path):
         pass

@@ -42,7 +42,7 @@ def prepare(config: ConfigDict) -> PreparedDataset:
     reading, split_N = read_and_split(config)
     folder = Path(data.prepared_dir) / data.source
     settings = _settings(data, reading.classes)
-    fingerprint = fingerprints.fingerprint(reading, settings, folder / 'hashes.csv')
+    fingerprint = fingerprints.fingerprint(reading, settings, folder / "hashes.csv")
     directory = folder / fingerprint[:12]
     staging.build_folder(
         directory, lambda target: _build(target, config, reading, split_N, fingerprint)
@@ -62,7 +62,7 @@ def read_and_split(config: ConfigDict) -> tuple[sources.Reading, np.ndarray]:
     data = config.data
     _check_config(data)
     reading = sources.read(config)
-    logging.info('%d images, %d rows left out', len(reading.records), len(reading.left_out))
+    logging.info("%d images, %d rows left out", len(reading.records), len(reading.left_out))
     if data.strict:
         _check_nothing_left_out(reading.left_out, len(reading.records))
     label_N = np.array([record.label for record in reading.records])
@@ -90,12 +90,12 @@ def _build(
     if data.strict:
         _check_nothing_left_out(broken, len(reading.records))
     for row in broken:
-        logging.warning('left out %s: %s', row.image_id, row.reason)
+        logging.warning("left out %s: %s", row.image_id, row.reason)
     records = [record for split in written for record in written[split]]
     if not records:
         raise InputError(
-            f'none of {len(reading.records)} images can be used; the first is'
-            f' {broken[0].image_id}, which {broken[0].reason}'
+            f"none of {len(reading.records)} images can be used; the first is"
+            f" {broken[0].image_id}, which {broken[0].reason}"
         )
     split_of_record = [split for split in written for _ in written[split]]
     label_N = np.array([record.label for record in records])
@@ -103,15 +103,15 @@ def _build(
 
     _write_tables(directory, records, split_of_record, reading.classes)
     counts = _counts(records, split_of_record, reading.classes)
-    _write_json(directory / 'split.json', _split_statistics(data, records, split_of_record, counts))
+    _write_json(directory / "split.json", _split_statistics(data, records, split_of_record, counts))
     _write_json(
-        directory / 'data_report.json', _data_report(data, counts, (*reading.left_out, *broken))
+        directory / "data_report.json", _data_report(data, counts, (*reading.left_out, *broken))
     )
     manifest = {
         **_settings(data, reading.classes),
-        'fingerprint': name,
-        'counts': {split: list(by_class.values()) for split, by_class in counts.items()},
-        'files': {path.name: path.stat().st_size for path in sorted(directory.iterdir())},
+        "fingerprint": name,
+        "counts": {split: list(by_class.values()) for split, by_class in counts.items()},
+        "files": {path.name: path.stat().st_size for path in sorted(directory.iterdir())},
     }
     _write_json(directory / MANIFEST, manifest)
 
@@ -125,14 +125,14 @@ def _of_split(
 def _settings(data: ConfigDict, classes: Sequence[str]) -> dict[str, Any]:
     """Every setting that shapes the result."""
     return {
-        'format_version': FORMAT_VERSION,
-        'source': data.source,
-        'classes': list(classes),
-        'image_size': data.image_size,
-        'encoding': data.encoding,
-        'split': [float(fraction) for fraction in data.split],
-        'split_seed': data.split_seed,
-        'strict': data.strict,
+        "format_version": FORMAT_VERSION,
+        "source": data.source,
+        "classes": list(classes),
+        "image_size": data.image_size,
+        "encoding": data.encoding,
+        "split": [float(fraction) for fraction in data.split],
+        "split_seed": data.split_seed,
+        "strict": data.strict,
     }
 
 
@@ -159,11 +159,11 @@ def _split_statistics(
     for record, split in zip(records, split_of_record, strict=True):
         lesions[split].add(record.lesion_id)
     return {
-        'fractions': [float(fraction) for fraction in data.split],
-        'seed': data.split_seed,
-        'images': {split: sum(by_class.values()) for split, by_class in counts.items()},
-        'lesions': {split: len(of_split) for split, of_split in lesions.items()},
-        'images_by_class': counts,
+        "fractions": [float(fraction) for fraction in data.split],
+        "seed": data.split_seed,
+        "images": {split: sum(by_class.values()) for split, by_class in counts.items()},
+        "lesions": {split: len(of_split) for split, of_split in lesions.items()},
+        "images_by_class": counts,
     }
 
 
@@ -173,16 +173,16 @@ def _data_report(
     left_out: Sequence[sources.LeftOut],
 ) -> dict[str, Any]:
     # A reason may name a file; the kind of reason is what comes before the first colon.
-    reasons = collections.Counter(row.reason.split(':')[0] for row in left_out)
+    reasons = collections.Counter(row.reason.split(":")[0] for row in left_out)
     return {
-        'source': data.source,
-        'images': sum(sum(by_class.values()) for by_class in counts.values()),
-        'images_by_class': {
-            name: sum(by_class[name] for by_class in counts.values()) for name in counts['train']
+        "source": data.source,
+        "images": sum(sum(by_class.values()) for by_class in counts.values()),
+        "images_by_class": {
+            name: sum(by_class[name] for by_class in counts.values()) for name in counts["train"]
         },
-        'left_out': len(left_out),
-        'left_out_by_reason': dict(sorted(reasons.items())),
-        'left_out_rows': [{'image_id': row.image_id, 'reason': row.reason} for row in left_out],
+        "left_out": len(left_out),
+        "left_out_by_reason": dict(sorted(reasons.items())),
+        "left_out_rows": [{"image_id": row.image_id, "reason": row.reason} for row in left_out],
     }
 
 
@@ -194,51 +194,51 @@ def _write_tables(
 ) -> None:
     """`split.csv`, and `records.csv` in the order of the shards."""
     splits.write_split_csv(
-        directory / 'split.csv',
+        directory / "split.csv",
         [record.image_id for record in records],
         [record.lesion_id for record in records],
         [classes[record.label] for record in records],
         split_of_record,
     )
-    with (directory / 'records.csv').open('w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, _RECORD_COLUMNS, lineterminator='\n')
+    with (directory / "records.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _RECORD_COLUMNS, lineterminator="\n")
         writer.writeheader()
         for record, split in zip(records, split_of_record, strict=True):
             known = {name: getattr(record, name) for name in _RECORD_COLUMNS[1:-1]}
-            writer.writerow({**known, 'split': split, 'label': classes[record.label]})
+            writer.writerow({**known, "split": split, "label": classes[record.label]})
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _check_config(data: ConfigDict) -> None:
     if data.encoding not in shards.ENCODINGS:
         raise InputError(
-            f'data.encoding is {data.encoding!r}: expected one of {", ".join(shards.ENCODINGS)}'
+            f"data.encoding is {data.encoding!r}: expected one of {', '.join(shards.ENCODINGS)}"
         )
     if not 1 <= data.image_size <= 4096:
-        raise InputError(f'data.image_size is {data.image_size}: expected 1 to 4096 pixels')
+        raise InputError(f"data.image_size is {data.image_size}: expected 1 to 4096 pixels")
     if not data.prepared_dir:
-        raise InputError('data.prepared_dir is empty: set it to a folder for prepared data sets')
+        raise InputError("data.prepared_dir is empty: set it to a folder for prepared data sets")
 
 
 def _check_nothing_left_out(left_out: Sequence[sources.LeftOut], num_records: int) -> None:
     if left_out:
         raise InputError(
-            f'{len(left_out)} rows give no image and {num_records} do, and data.strict is set; the'
-            f' first is {left_out[0].image_id}: {left_out[0].reason}'
+            f"{len(left_out)} rows give no image and {num_records} do, and data.strict is set; the"
+            f" first is {left_out[0].image_id}: {left_out[0].reason}"
         )
 
 
 def _check_space(directory: Path, num_images: int, data: ConfigDict) -> None:
     """Stops at the start where the disk is sure to fill up; PNG and JPEG sizes aren't known."""
-    needed = num_images * data.image_size**2 * 3 if data.encoding == 'raw' else 0
+    needed = num_images * data.image_size**2 * 3 if data.encoding == "raw" else 0
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise OSError(
             errno.ENOSPC,
-            f'{num_images} images of {data.image_size} px take {needed / 1e9:.2f} GB and'
-            f' {free / 1e9:.2f} GB are free in',
+            f"{num_images} images of {data.image_size} px take {needed / 1e9:.2f} GB and"
+            f" {free / 1e9:.2f} GB are free in",
             os.fspath(directory.parent),
         )

@@ -40,17 +40,17 @@ def fingerprint(reading: Reading, settings: Mapping[str, Any], cache: Path) -> s
         (record.path.name, digest) for record, digest in zip(reading.records, hash_N, strict=True)
     )
     content = {
-        'settings': dict(settings),
-        'tables': [hash_file(path) for path in reading.tables],
-        'images': names_and_hashes,
+        "settings": dict(settings),
+        "tables": [hash_file(path) for path in reading.tables],
+        "images": names_and_hashes,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _hash_state(state: _FileState) -> str:
@@ -65,7 +65,7 @@ def _state(path: Path) -> _FileState:
 def _read_cache(cache: Path) -> dict[_FileState, str]:
     """The hashes of an earlier run; none if there are none, or the file can't be made out."""
     try:
-        with cache.open(newline='', encoding='utf-8') as file:
+        with cache.open(newline="", encoding="utf-8") as file:
             return {
                 (path, int(size), int(time)): digest
                 for path, size, time, digest in csv.reader(file)
@@ -77,10 +77,10 @@ def _read_cache(cache: Path) -> dict[_FileState, str]:
 def _write_cache(cache: Path, hashes: Mapping[_FileState, str]) -> None:
     cache.parent.mkdir(parents=True, exist_ok=True)
     # Renamed into place: another run may be reading it, or writing its own.
-    writing = cache.with_name(f'.{cache.name}-{uuid.uuid4().hex}')
+    writing = cache.with_name(f".{cache.name}-{uuid.uuid4().hex}")
     try:
-        with writing.open('x', newline='', encoding='utf-8') as file:
-            csv.writer(file, lineterminator='\n').writerows(
+        with writing.open("x", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(
                 (*state, digest) for state, digest in hashes.items()
             )
         writing.replace(cache)

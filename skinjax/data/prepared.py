@@ -14,7 +14,7 @@ from skinjax.data import shards, splits
 from skinjax.errors import InputError
 
 FORMAT_VERSION = 1
-MANIFEST = 'manifest.json'
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class PreparedDataset:
     image_size: int
     counts: dict[str, tuple[int, ...]]
 
-    def source(self, names: Sequence[str]) -> 'ImageSource':
+    def source(self, names: Sequence[str]) -> "ImageSource":
         """Random access to the images of these splits, one after the other in the order given.
 
         Raises:
@@ -43,9 +43,9 @@ class PreparedDataset:
         class's name). Unknown text is ''.
         """
         _check_splits((name,))
-        with (self.directory / 'records.csv').open(newline='', encoding='utf-8') as file:
-            rows = [dict(row) for row in csv.DictReader(file) if row['split'] == name]
-        return [{**row, 'age': float(row['age']) if row['age'] else None} for row in rows]
+        with (self.directory / "records.csv").open(newline="", encoding="utf-8") as file:
+            rows = [dict(row) for row in csv.DictReader(file) if row["split"] == name]
+        return [{**row, "age": float(row["age"]) if row["age"] else None} for row in rows]
 
 
 class ImageSource:
@@ -72,9 +72,9 @@ class ImageSource:
         if not wanted:
             return []
         if min(wanted) < 0 or max(wanted) >= len(self):
-            raise IndexError(f'indices from {min(wanted)} to {max(wanted)} of {len(self)} images')
+            raise IndexError(f"indices from {min(wanted)} to {max(wanted)} of {len(self)} images")
         return [
-            {'image': example['image'], 'label': np.int32(example['label'])}
+            {"image": example["image"], "label": np.int32(example["label"])}
             for example in self._examples().__getitems__(wanted)
         ]
 
@@ -86,7 +86,7 @@ class ImageSource:
             return self._opened
 
     def __getstate__(self) -> dict[str, Any]:
-        return {'directory': self._directory, 'lengths': self._lengths}
+        return {"directory": self._directory, "lengths": self._lengths}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -100,20 +100,20 @@ def open_prepared(directory: Path) -> PreparedDataset:
     """
     directory = Path(directory)
     manifest = _read_manifest(directory)
-    for name, size in manifest['files'].items():
+    for name, size in manifest["files"].items():
         path = directory / name
         if not path.is_file() or path.stat().st_size != size:
-            found = f'has {path.stat().st_size} bytes' if path.is_file() else 'is missing'
+            found = f"has {path.stat().st_size} bytes" if path.is_file() else "is missing"
             raise InputError(
-                f'{path} {found}, expected {size} bytes: the prepared data set is not whole;'
-                f' delete {directory} to build it anew'
+                f"{path} {found}, expected {size} bytes: the prepared data set is not whole;"
+                f" delete {directory} to build it anew"
             )
     return PreparedDataset(
         directory=directory,
-        fingerprint=manifest['fingerprint'],
-        classes=tuple(manifest['classes']),
-        image_size=manifest['image_size'],
-        counts={name: tuple(counts) for name, counts in manifest['counts'].items()},
+        fingerprint=manifest["fingerprint"],
+        classes=tuple(manifest["classes"]),
+        image_size=manifest["image_size"],
+        counts={name: tuple(counts) for name, counts in manifest["counts"].items()},
     )
 
 
@@ -125,16 +125,16 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     """
     path = directory / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding='utf-8'))
-        found = manifest['format_version']
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        found = manifest["format_version"]
     except OSError:
-        raise InputError(f'no prepared data set in {directory}: {path} cannot be read') from None
+        raise InputError(f"no prepared data set in {directory}: {path} cannot be read") from None
     except (ValueError, KeyError, TypeError):
-        raise InputError(f'{path} is broken: delete {directory} to build it anew') from None
+        raise InputError(f"{path} is broken: delete {directory} to build it anew") from None
     if found != FORMAT_VERSION:
         raise InputError(
-            f'{path} has format version {found}, expected {FORMAT_VERSION}: delete {directory} to'
-            ' build it anew'
+            f"{path} has format version {found}, expected {FORMAT_VERSION}: delete {directory} to"
+            " build it anew"
         )
     return manifest
 
@@ -143,5 +143,5 @@ def _check_splits(names: Sequence[str]) -> None:
     wrong = [name for name in names if name not in splits.SPLITS]
     if wrong or len(set(names)) != len(names) or not names:
         raise InputError(
-            f'splits {tuple(names)}: expected one or more of {", ".join(splits.SPLITS)}, each once'
+            f"splits {tuple(names)}: expected one or more of {', '.join(splits.SPLITS)}, each once"
         )

@@ -22,10 +22,10 @@ from skinjax.errors import InputError
 # TFDS keeps a shard's images in memory until it is written, so this bounds the memory; on the
 # other side, every shard that a batch touches costs the reader a thread.
 SHARD_BYTES = 256 << 20
-ENCODINGS = ('raw', 'png', 'jpeg')
+ENCODINGS = ("raw", "png", "jpeg")
 
-_In = TypeVar('_In')
-_Out = TypeVar('_Out')
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 
 def write(
@@ -54,8 +54,8 @@ def write(
     progress = tqdm(
         zip(everything, results, strict=True),
         total=len(everything),
-        desc='preparing images',
-        unit='image',
+        desc="preparing images",
+        unit="image",
         disable=not sys.stderr.isatty(),
     )
 
@@ -68,7 +68,7 @@ def write(
             written[name].append(record)
             yield (
                 record.image_id,
-                {'image': image, 'label': record.label, 'image_id': record.image_id},
+                {"image": image, "label": record.label, "image_id": record.image_id},
             )
 
     generators = {
@@ -78,12 +78,12 @@ def write(
         ]
         for name, of_split in records.items()
     }
-    tfds_directory = directory / 'tfds'
+    tfds_directory = directory / "tfds"
     builder = _builder_class()(
         generators, classes, image_size, encoding, data_dir=os.fspath(tfds_directory)
     )
     try:
-        builder.download_and_prepare(file_format='array_record')
+        builder.download_and_prepare(file_format="array_record")
     finally:
         progress.close()
         results.close()
@@ -101,7 +101,7 @@ def open_splits(directory: Path, names: Sequence[str]) -> Any:
     import tensorflow_datasets as tfds  # half a second, and only wanted where data is read
 
     builder = tfds.builder_from_directory(os.fspath(directory))
-    return builder.as_data_source(split='+'.join(names))
+    return builder.as_data_source(split="+".join(names))
 
 
 def map_in_order(
@@ -130,10 +130,10 @@ def _prepare_image(record: Record, *, image_size: int, encoding: str) -> np.ndar
     try:
         image_HWC = images.resize(images.decode_bytes(record.path.read_bytes()), image_size)
     except InputError as error:
-        return f'does not decode: {error}'
-    if encoding == 'png':
+        return f"does not decode: {error}"
+    if encoding == "png":
         return images.encode_png(image_HWC)
-    if encoding == 'jpeg':
+    if encoding == "jpeg":
         return images.encode_jpeg(image_HWC)
     return image_HWC
 
@@ -161,18 +161,18 @@ def _builder_class() -> Any:
         # images/s) and gains a third in size; PNG and JPEG don't shrink further.
         def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> None:
             try:
-                shard = ArrayRecordWriter(os.fspath(path), 'group_size:1,uncompressed')
+                shard = ArrayRecordWriter(os.fspath(path), "group_size:1,uncompressed")
                 for _, example in examples:
                     shard.write(example)
                 shard.close()
             except RuntimeError as error:  # how ArrayRecord says that the disk is full
-                full = 'No space left' in str(error)
+                full = "No space left" in str(error)
                 raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from None
 
     class SkinLesions(  # type: ignore[call-arg]
         tfds.core.ShardBasedBuilder, skip_registration=True
     ):
-        VERSION = tfds.core.Version('1.0.0')
+        VERSION = tfds.core.Version("1.0.0")
         # Where TFDS would look for download checksums; finding it out inside a package imports
         # importlib_resources, which TFDS 4.9.10 uses but doesn't depend on.
         code_path = None
@@ -188,11 +188,11 @@ def _builder_class() -> Any:
             self._generators = generators
             shape = (image_size, image_size, 3)
             self._features = {
-                'image': tfds.features.Tensor(shape=shape, dtype=np.uint8, encoding='bytes')
-                if encoding == 'raw'
+                "image": tfds.features.Tensor(shape=shape, dtype=np.uint8, encoding="bytes")
+                if encoding == "raw"
                 else tfds.features.Image(shape=shape, encoding_format=encoding),
-                'label': tfds.features.ClassLabel(names=list(classes)),
-                'image_id': tfds.features.Text(),
+                "label": tfds.features.ClassLabel(names=list(classes)),
+                "image_id": tfds.features.Text(),
             }
             super().__init__(**kwargs)
 

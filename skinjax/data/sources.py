@@ -13,11 +13,11 @@ from skinjax.data import labels, staging, synthetic
 from skinjax.errors import InputError
 
 # Harvard Dataverse's download has no ending; its tab-separated form is called .tab.
-_HAM10000_TABLES = ('HAM10000_metadata.csv', 'HAM10000_metadata', 'HAM10000_metadata.tab')
+_HAM10000_TABLES = ("HAM10000_metadata.csv", "HAM10000_metadata", "HAM10000_metadata.tab")
 # dx_type is not read on purpose: how a diagnosis was made gives it away (follow_up is always nv).
-_HAM10000_COLUMNS = ('lesion_id', 'image_id', 'dx', 'age', 'sex', 'localization')
-_IMAGE_ENDINGS = frozenset({'.jpg', '.jpeg', '.png'})
-_IMAGE_ID = re.compile(r'[A-Za-z0-9_-][A-Za-z0-9_.-]*')
+_HAM10000_COLUMNS = ("lesion_id", "image_id", "dx", "age", "sex", "localization")
+_IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png"})
+_IMAGE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,15 @@ def read(config: ConfigDict) -> Reading:
     Raises:
       InputError: an unknown source, or whatever its reader finds wrong.
     """
-    readers = {'ham10000': _read_published_ham10000, 'synthetic': _read_synthetic}
+    readers = {"ham10000": _read_published_ham10000, "synthetic": _read_synthetic}
     if config.data.source not in readers:
         raise InputError(
-            f'data.source is {config.data.source!r}: expected one of {", ".join(sorted(readers))}'
+            f"data.source is {config.data.source!r}: expected one of {', '.join(sorted(readers))}"
         )
     return readers[config.data.source](config)
 
 
-def read_ham10000(raw_dir: Path, source: str = 'HAM10000') -> Reading:
+def read_ham10000(raw_dir: Path, source: str = "HAM10000") -> Reading:
     """Reads HAM10000 as published: one table and the images, in whatever folders under `raw_dir`.
 
     Tschandl, Rosendahl, Kittler, Sci. Data 5, 180161 (2018), doi:10.7910/DVN/DBW86T. Records come
@@ -85,8 +85,8 @@ def read_ham10000(raw_dir: Path, source: str = 'HAM10000') -> Reading:
     """
     if not raw_dir.is_dir():
         raise InputError(
-            f'no folder {raw_dir}: set data.raw_dir to the folder that holds'
-            f' {_HAM10000_TABLES[0]} and the images'
+            f"no folder {raw_dir}: set data.raw_dir to the folder that holds"
+            f" {_HAM10000_TABLES[0]} and the images"
         )
     table = _find_table(raw_dir)
     rows = _read_rows(table)
@@ -95,22 +95,22 @@ def read_ham10000(raw_dir: Path, source: str = 'HAM10000') -> Reading:
     left_out: list[LeftOut] = []
     first_line: dict[str, int] = {}
     for line, row in rows:
-        record = _ham10000_record(row, f'{table}, line {line}', images, source)
+        record = _ham10000_record(row, f"{table}, line {line}", images, source)
         if record.image_id in first_line:
             raise InputError(
-                f'{table}, line {line}: image id {record.image_id} is already on line'
-                f' {first_line[record.image_id]}; every image must have one row'
+                f"{table}, line {line}: image id {record.image_id} is already on line"
+                f" {first_line[record.image_id]}; every image must have one row"
             )
         first_line[record.image_id] = line
         if record.path.is_file():  # and not a link to a file that was never fetched
             records.append(record)
         else:
-            left_out.append(LeftOut(record.image_id, 'no image file'))
+            left_out.append(LeftOut(record.image_id, "no image file"))
     if not records:
         raise InputError(
-            f'none of the {len(rows)} images of {table} is under {raw_dir} (looked in every folder'
-            f' for e.g. {rows[0][1]["image_id"].strip()}.jpg): unpack HAM10000_images_part_1 and'
-            ' _part_2 there'
+            f"none of the {len(rows)} images of {table} is under {raw_dir} (looked in every folder"
+            f" for e.g. {rows[0][1]['image_id'].strip()}.jpg): unpack HAM10000_images_part_1 and"
+            " _part_2 there"
         )
     return Reading(tuple(records), tuple(left_out), labels.HAM10000_CLASSES, (table,))
 
@@ -118,32 +118,32 @@ def read_ham10000(raw_dir: Path, source: str = 'HAM10000') -> Reading:
 def _ham10000_record(
     row: dict[str, str], where: str, images: dict[str, Path], source: str
 ) -> Record:
-    image_id, name = row['image_id'].strip(), row['dx'].strip()
+    image_id, name = row["image_id"].strip(), row["dx"].strip()
     if not _IMAGE_ID.fullmatch(image_id):
         raise InputError(
-            f'{where}: image id {image_id!r} is not a file name without its ending: expected'
-            ' letters, digits, _, - and . only, and no . in front'
+            f"{where}: image id {image_id!r} is not a file name without its ending: expected"
+            " letters, digits, _, - and . only, and no . in front"
         )
     if name not in labels.HAM10000_CLASSES:
         raise InputError(
-            f'{where}: image {image_id} has the unknown class {name!r} (column dx): expected one'
-            f' of {", ".join(labels.HAM10000_CLASSES)}'
+            f"{where}: image {image_id} has the unknown class {name!r} (column dx): expected one"
+            f" of {', '.join(labels.HAM10000_CLASSES)}"
         )
     return Record(
         image_id=image_id,
         path=images.get(image_id, Path()),
         label=labels.HAM10000_CLASSES.index(name),
-        lesion_id=row['lesion_id'].strip() or image_id,
-        age=_age(row['age'], f'{where}: image {image_id}'),
-        sex=_known(row['sex']),
-        site=_known(row['localization']),
-        source=(row.get('dataset') or '').strip() or source,
+        lesion_id=row["lesion_id"].strip() or image_id,
+        age=_age(row["age"], f"{where}: image {image_id}"),
+        sex=_known(row["sex"]),
+        site=_known(row["localization"]),
+        source=(row.get("dataset") or "").strip() or source,
     )
 
 
 def _known(text: str) -> str:
     text = text.strip()
-    return '' if text.lower() in ('unknown', 'nan') else text
+    return "" if text.lower() in ("unknown", "nan") else text
 
 
 def _age(text: str, where: str) -> float | None:
@@ -155,7 +155,7 @@ def _age(text: str, where: str) -> float | None:
     except ValueError:
         age = math.nan
     if not 0 <= age < math.inf:
-        raise InputError(f'{where} has age {text!r}: expected a number of years, or nothing')
+        raise InputError(f"{where} has age {text!r}: expected a number of years, or nothing")
     return age
 
 
@@ -164,8 +164,8 @@ def _find_table(raw_dir: Path) -> Path:
         if (raw_dir / name).is_file():
             return raw_dir / name
     raise InputError(
-        f'no {" or ".join(_HAM10000_TABLES)} in {raw_dir}: set data.raw_dir to the folder that'
-        ' holds it'
+        f"no {' or '.join(_HAM10000_TABLES)} in {raw_dir}: set data.raw_dir to the folder that"
+        " holds it"
     )
 
 
@@ -173,27 +173,27 @@ def _read_rows(table: Path) -> list[tuple[int, dict[str, str]]]:
     """Line number and columns of each row, every wanted column being there."""
     rows = []
     try:
-        with table.open(newline='', encoding='utf-8-sig') as file:  # -sig: a BOM is no column name
+        with table.open(newline="", encoding="utf-8-sig") as file:  # -sig: a BOM is no column name
             header = file.readline()
             file.seek(0)
-            reader = csv.DictReader(file, delimiter='\t' if '\t' in header else ',')
+            reader = csv.DictReader(file, delimiter="\t" if "\t" in header else ",")
             columns = reader.fieldnames or ()
             missing = [name for name in _HAM10000_COLUMNS if name not in columns]
             if missing and columns:
                 raise InputError(
-                    f'{table} has no column {", ".join(missing)}; it has {", ".join(columns)}'
+                    f"{table} has no column {', '.join(missing)}; it has {', '.join(columns)}"
                 )
             for row in reader:
                 if None in row or None in row.values():
                     raise InputError(
-                        f'{table}, line {reader.line_num}: expected {len(columns)} values, as many'
-                        ' as there are columns'
+                        f"{table}, line {reader.line_num}: expected {len(columns)} values, as many"
+                        " as there are columns"
                     )
                 rows.append((reader.line_num, row))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f'{table} is not a table in UTF-8: {error}') from None
+        raise InputError(f"{table} is not a table in UTF-8: {error}") from None
     if not rows:
-        raise InputError(f'{table} is empty: expected one row per image')
+        raise InputError(f"{table} is empty: expected one row per image")
     return rows
 
 
@@ -222,8 +222,8 @@ def _index_images(raw_dir: Path) -> dict[str, Path]:
 def _read_published_ham10000(config: ConfigDict) -> Reading:
     if not config.data.raw_dir:
         raise InputError(
-            'data.raw_dir is empty: set --config.data.raw_dir to the folder that holds'
-            f' {_HAM10000_TABLES[0]} and the images, or --config.data.source=synthetic'
+            "data.raw_dir is empty: set --config.data.raw_dir to the folder that holds"
+            f" {_HAM10000_TABLES[0]} and the images, or --config.data.source=synthetic"
         )
     return read_ham10000(Path(config.data.raw_dir))
 
@@ -234,9 +234,9 @@ def _read_synthetic(config: ConfigDict) -> Reading:
     if config.data.raw_dir:
         raw_dir = Path(config.data.raw_dir)
     else:
-        shown = '-'.join(str(settings[name]) for name in ('num_lesions', 'image_size', 'seed'))
-        raw_dir = Path(config.data.prepared_dir) / f'synthetic_raw-{shown}'
+        shown = "-".join(str(settings[name]) for name in ("num_lesions", "image_size", "seed"))
+        raw_dir = Path(config.data.prepared_dir) / f"synthetic_raw-{shown}"
     staging.build_folder(raw_dir, lambda folder: synthetic.write(folder, **settings))
     # Returns at once from what it wrote with these settings, and refuses any folder not its own.
     synthetic.write(raw_dir, **settings)
-    return read_ham10000(raw_dir, source='synthetic')
+    return read_ham10000(raw_dir, source="synthetic")

@@ -9,7 +9,7 @@ import numpy as np
 
 from skinjax.errors import InputError
 
-SPLITS: tuple[str, ...] = ('train', 'val', 'test')
+SPLITS: tuple[str, ...] = ("train", "val", "test")
 
 
 def grouped_split(
@@ -39,14 +39,14 @@ def grouped_split(
     _check_fractions(fractions)
     label_N = np.asarray(label_N)
     if not len(label_N):
-        return np.empty(0, dtype='<U5')
+        return np.empty(0, dtype="<U5")
     groups_G, group_index_N = np.unique(np.asarray(group_N), return_inverse=True)
     label_G = _majority_label(label_N, group_index_N)
     size_G = np.bincount(group_index_N)
     hash_G = np.array([_hash(seed, group) for group in groups_G.tolist()], dtype=np.uint64)
     split_G = np.zeros(len(groups_G), dtype=np.int64)
     # np.unique has sorted the groups by name, so a stable sort settles equal hashes by name.
-    order_G = np.argsort(hash_G, kind='stable')
+    order_G = np.argsort(hash_G, kind="stable")
     for label in np.unique(label_G):
         members = order_G[label_G[order_G] == label]
         split_G[members] = _cut(size_G[members], fractions)
@@ -58,7 +58,7 @@ def _cut(size_G: np.ndarray, fractions: Sequence[float]) -> np.ndarray:
     active = [index for index, fraction in enumerate(fractions) if fraction > 0]
     middle_G = np.cumsum(size_G) - size_G / 2
     cuts = np.cumsum([fractions[index] for index in active])[:-1] * size_G.sum()
-    boundaries = np.searchsorted(middle_G, cuts, side='right')
+    boundaries = np.searchsorted(middle_G, cuts, side="right")
     num_groups, num_splits = len(size_G), len(active)
     previous = 0
     for position, boundary in enumerate(boundaries):
@@ -66,7 +66,7 @@ def _cut(size_G: np.ndarray, fractions: Sequence[float]) -> np.ndarray:
             most = num_groups - (num_splits - 1 - position)
             boundary = min(max(boundary, previous + 1), most)
         boundaries[position] = previous = max(boundary, 1)
-    return np.array(active)[np.searchsorted(boundaries, np.arange(num_groups), side='right')]
+    return np.array(active)[np.searchsorted(boundaries, np.arange(num_groups), side="right")]
 
 
 def _majority_label(label_N: np.ndarray, group_index_N: np.ndarray) -> np.ndarray:
@@ -80,18 +80,18 @@ def _majority_label(label_N: np.ndarray, group_index_N: np.ndarray) -> np.ndarra
 
 
 def _hash(seed: int, group: str) -> int:
-    digest = hashlib.blake2b(f'{seed}:{group}'.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, 'big')
+    digest = hashlib.blake2b(f"{seed}:{group}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
 
 
 def _check_fractions(fractions: Sequence[float]) -> None:
     shown = tuple(float(fraction) for fraction in fractions)
     if len(shown) != len(SPLITS):
-        raise InputError(f'data.split is {shown}: expected three fractions, for {SPLITS}')
+        raise InputError(f"data.split is {shown}: expected three fractions, for {SPLITS}")
     if not all(0 <= fraction <= 1 for fraction in shown) or abs(sum(shown) - 1) > 1e-6:
         raise InputError(
-            f'data.split is {shown}: expected three fractions from 0 to 1 that sum to 1,'
-            f' and these sum to {sum(shown):g}'
+            f"data.split is {shown}: expected three fractions from 0 to 1 that sum to 1,"
+            f" and these sum to {sum(shown):g}"
         )
     if shown[0] == 0:
         raise InputError(f"data.split is {shown}: the first fraction, train's, must be above 0")
@@ -109,10 +109,10 @@ def check_no_leak(group_N: Sequence[str] | np.ndarray, split_N: np.ndarray) -> N
     seen_GS[group_index_N, split_index_N] = True
     leaks = np.flatnonzero(seen_GS.sum(axis=1) > 1)
     if len(leaks):
-        where = ' and '.join(splits_S[seen_GS[leaks[0]]])
+        where = " and ".join(splits_S[seen_GS[leaks[0]]])
         raise InputError(
-            f'{len(leaks)} lesion(s) stand in more than one split, the first is'
-            f' {groups_G[leaks[0]]} in {where}: split by lesion, or the test is not a test'
+            f"{len(leaks)} lesion(s) stand in more than one split, the first is"
+            f" {groups_G[leaks[0]]} in {where}: split by lesion, or the test is not a test"
         )
 
 
@@ -123,12 +123,12 @@ def check_train_classes(label_N: np.ndarray, split_N: np.ndarray, classes: Seque
       InputError: naming those classes.
     """
     label_N, split_N = np.asarray(label_N, dtype=np.int64), np.asarray(split_N)
-    counts_C = class_counts(label_N[split_N == 'train'], len(classes))
+    counts_C = class_counts(label_N[split_N == "train"], len(classes))
     absent = [name for name, count in zip(classes, counts_C, strict=True) if not count]
     if absent:
         raise InputError(
-            f'no image of class {", ".join(absent)} in the training split: every class must have'
-            ' one to be learned; add images, or raise the first fraction of data.split'
+            f"no image of class {', '.join(absent)} in the training split: every class must have"
+            " one to be learned; add images, or raise the first fraction of data.split"
         )
 
 
@@ -160,10 +160,10 @@ def class_weights(
         return np.ones(len(counts_C), dtype=np.float32)
     empty = np.flatnonzero(counts_C == 0)
     if len(empty):
-        named = ', '.join(str(classes[c] if classes else c) for c in empty.tolist())
+        named = ", ".join(str(classes[c] if classes else c) for c in empty.tolist())
         raise InputError(
-            f'no training example of class {named}: its weight would be infinite;'
-            ' add images or set loss.class_weight_exponent=0'
+            f"no training example of class {named}: its weight would be infinite;"
+            " add images or set loss.class_weight_exponent=0"
         )
     balanced_C = counts_C.sum() / (len(counts_C) * counts_C)
     return (balanced_C**exponent).astype(np.float32)
@@ -177,7 +177,7 @@ def write_split_csv(
     split_N: Sequence[str],
 ) -> None:
     """Writes `image_id,lesion_id,label,split`, one row per image; labels are class names."""
-    with path.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(('image_id', 'lesion_id', 'label', 'split'))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("image_id", "lesion_id", "label", "split"))
         writer.writerows(zip(image_id_N, lesion_id_N, label_N, split_N, strict=True))

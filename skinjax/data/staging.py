@@ -22,15 +22,15 @@ def build_folder(target: Path, build: Callable[[Path], None]) -> None:
     if is_built(target):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f'.{target.name}.building-'
-    with _lock(target.parent / f'.{target.name}.lock') as locked:
+    prefix = f".{target.name}.building-"
+    with _lock(target.parent / f".{target.name}.lock") as locked:
         if is_built(target):
             return
         if locked:  # so whoever made these is dead
-            for leftover in target.parent.glob(glob.escape(prefix) + '*'):
-                logging.info('removing %s, left by a run that was killed', leftover)
+            for leftover in target.parent.glob(glob.escape(prefix) + "*"):
+                logging.info("removing %s, left by a run that was killed", leftover)
                 shutil.rmtree(leftover)
-        folder = target.parent / f'{prefix}{uuid.uuid4().hex}'  # mkdtemp's would be private
+        folder = target.parent / f"{prefix}{uuid.uuid4().hex}"  # mkdtemp's would be private
         folder.mkdir()
         try:
             build(folder)
@@ -61,10 +61,10 @@ def _lock(path: Path) -> Iterator[bool]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logging.info('waiting for another run that is building %s', path.parent)
+            logging.info("waiting for another run that is building %s", path.parent)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:  # some network file systems
-            logging.warning('no file locks in %s (%s)', path.parent, error)
+            logging.warning("no file locks in %s (%s)", path.parent, error)
             os.close(descriptor)
             yield False
             return

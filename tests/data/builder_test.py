@@ -19,69 +19,69 @@ def prepare_in_process(raw_dir, prepared_dir, queue):
     config.data.raw_dir, config.data.prepared_dir = raw_dir, prepared_dir
     config.data.image_size = 8
     prepared = builder.prepare(config)
-    queue.put((prepared.directory.name, len(prepared.source(('train',)))))
+    queue.put((prepared.directory.name, len(prepared.source(("train",)))))
 
 
 def built_folders(config):
     folder = builder.Path(config.data.prepared_dir) / config.data.source
     if not folder.exists():
         return []
-    return sorted(path.name for path in folder.iterdir() if path.name != 'hashes.csv')
+    return sorted(path.name for path in folder.iterdir() if path.name != "hashes.csv")
 
 
 def test_prepares_every_image_once_and_says_so(config):
     prepared = builder.prepare(config)
     assert prepared.directory.name == prepared.fingerprint[:12]
-    assert prepared.directory.parent.name == 'ham10000'
+    assert prepared.directory.parent.name == "ham10000"
     assert prepared.image_size == 8
     np.testing.assert_array_equal(np.sum(list(prepared.counts.values()), axis=0), [5] * 7)
 
     records = {record.image_id: record for record in sources.read(config).records}
     rows = [row for name in prepared.counts for row in prepared.table(name)]
-    assert sorted(row['image_id'] for row in rows) == sorted(records)
+    assert sorted(row["image_id"] for row in rows) == sorted(records)
     source = prepared.source(tuple(prepared.counts))
     assert len(source) == len(rows) == 35
     for row, example in zip(rows, source, strict=True):
-        record = records[row['image_id']]
+        record = records[row["image_id"]]
         expected_HWC = images.resize(images.decode(record.path), 8)
-        np.testing.assert_array_equal(example['image'], expected_HWC)
-        assert prepared.classes[example['label']] == row['label']
-        assert example['label'] == record.label
-        assert (row['age'], row['sex'], row['site']) == (record.age, 'female', 'back')
-        assert (row['lesion_id'], row['source']) == (record.lesion_id, 'HAM10000')
+        np.testing.assert_array_equal(example["image"], expected_HWC)
+        assert prepared.classes[example["label"]] == row["label"]
+        assert example["label"] == record.label
+        assert (row["age"], row["sex"], row["site"]) == (record.age, "female", "back")
+        assert (row["lesion_id"], row["source"]) == (record.lesion_id, "HAM10000")
 
 
 def test_writes_split_and_reports(config):
     prepared = builder.prepare(config)
-    with (prepared.directory / 'split.csv').open() as file:
+    with (prepared.directory / "split.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ['image_id', 'lesion_id', 'label', 'split']
+    assert list(rows[0]) == ["image_id", "lesion_id", "label", "split"]
     splits_of_lesion = collections.defaultdict(set)
     for row in rows:
-        splits_of_lesion[row['lesion_id']].add(row['split'])
+        splits_of_lesion[row["lesion_id"]].add(row["split"])
     assert all(len(of_lesion) == 1 for of_lesion in splits_of_lesion.values())
-    statistics = json.loads((prepared.directory / 'split.json').read_text())
+    statistics = json.loads((prepared.directory / "split.json").read_text())
     for name, counts in prepared.counts.items():
-        of_split = [row for row in rows if row['split'] == name]
-        assert statistics['images'][name] == len(of_split) == sum(counts)
-        assert statistics['lesions'][name] == len({row['lesion_id'] for row in of_split})
-        assert statistics['images_by_class'][name] == dict(
+        of_split = [row for row in rows if row["split"] == name]
+        assert statistics["images"][name] == len(of_split) == sum(counts)
+        assert statistics["lesions"][name] == len({row["lesion_id"] for row in of_split})
+        assert statistics["images_by_class"][name] == dict(
             zip(prepared.classes, counts, strict=True)
         )
-    report = json.loads((prepared.directory / 'data_report.json').read_text())
-    assert (report['images'], report['left_out']) == (35, 0)
+    report = json.loads((prepared.directory / "data_report.json").read_text())
+    assert (report["images"], report["left_out"]) == (35, 0)
 
 
 def test_a_second_run_decodes_nothing(config, monkeypatch):
     first = builder.prepare(config)
-    monkeypatch.setattr(images, 'decode_bytes', lambda _: pytest.fail('decoded it again'))
-    monkeypatch.setattr(shards, 'write', lambda *_, **__: pytest.fail('wrote it again'))
+    monkeypatch.setattr(images, "decode_bytes", lambda _: pytest.fail("decoded it again"))
+    monkeypatch.setattr(shards, "write", lambda *_, **__: pytest.fail("wrote it again"))
     assert builder.prepare(config) == first
 
 
 @pytest.mark.parametrize(
-    ('name', 'value'),
-    [('image_size', 9), ('encoding', 'png'), ('split', (0.6, 0.2, 0.2)), ('split_seed', 1)],
+    ("name", "value"),
+    [("image_size", 9), ("encoding", "png"), ("split", (0.6, 0.2, 0.2)), ("split_seed", 1)],
 )
 def test_a_changed_setting_builds_anew(config, name, value):
     first = builder.prepare(config)
@@ -93,104 +93,104 @@ def test_a_changed_setting_builds_anew(config, name, value):
 
 def test_a_changed_image_builds_anew(config, raw_dir):
     first = builder.prepare(config)
-    image = raw_dir / 'HAM10000_images_part_1' / 'ISIC_0000000.jpg'
-    shutil.copy(image.with_name('ISIC_0000014.jpg'), image)
+    image = raw_dir / "HAM10000_images_part_1" / "ISIC_0000000.jpg"
+    shutil.copy(image.with_name("ISIC_0000014.jpg"), image)
     assert builder.prepare(config).directory != first.directory
 
 
 def test_left_out_files_are_listed_and_do_not_move_the_others(config, raw_dir):
     splits_before = split_of_image(builder.prepare(config))
-    broken = raw_dir / 'HAM10000_images_part_2' / 'ISIC_0000013.jpg'
+    broken = raw_dir / "HAM10000_images_part_2" / "ISIC_0000013.jpg"
     broken.write_bytes(broken.read_bytes()[:-50])
-    (raw_dir / 'HAM10000_images_part_2' / 'ISIC_0000033.jpg').unlink()
+    (raw_dir / "HAM10000_images_part_2" / "ISIC_0000033.jpg").unlink()
     prepared = builder.prepare(config)
-    report = json.loads((prepared.directory / 'data_report.json').read_text())
-    assert (report['images'], report['left_out']) == (33, 2)
-    assert report['left_out_by_reason'] == {'does not decode': 1, 'no image file': 1}
-    assert report['left_out_rows'] == [
-        {'image_id': 'ISIC_0000033', 'reason': 'no image file'},
-        {'image_id': 'ISIC_0000013', 'reason': 'does not decode: the JPEG is cut short'},
+    report = json.loads((prepared.directory / "data_report.json").read_text())
+    assert (report["images"], report["left_out"]) == (33, 2)
+    assert report["left_out_by_reason"] == {"does not decode": 1, "no image file": 1}
+    assert report["left_out_rows"] == [
+        {"image_id": "ISIC_0000033", "reason": "no image file"},
+        {"image_id": "ISIC_0000013", "reason": "does not decode: the JPEG is cut short"},
     ]
     # Class nv lost an image of the table, so the shares of nv may move; no other class may.
     after = split_of_image(prepared)
-    assert 'ISIC_0000013' not in after
+    assert "ISIC_0000013" not in after
     for image_id, split in after.items():
         assert splits_before[image_id] == split or int(image_id[-2:]) % 7 == 5
 
 
 def split_of_image(prepared):
-    with (prepared.directory / 'split.csv').open() as file:
-        return {row['image_id']: row['split'] for row in csv.DictReader(file)}
+    with (prepared.directory / "split.csv").open() as file:
+        return {row["image_id"]: row["split"] for row in csv.DictReader(file)}
 
 
-@pytest.mark.parametrize('damage', ['unlink', 'truncate'])
+@pytest.mark.parametrize("damage", ["unlink", "truncate"])
 def test_strict_makes_left_out_rows_an_error(config, raw_dir, damage):
     config.data.strict = True
-    image = raw_dir / 'HAM10000_images_part_2' / 'ISIC_0000013.jpg'
-    if damage == 'unlink':
+    image = raw_dir / "HAM10000_images_part_2" / "ISIC_0000013.jpg"
+    if damage == "unlink":
         image.unlink()
     else:
         image.write_bytes(image.read_bytes()[:-50])
-    with pytest.raises(InputError, match=r'1 rows give no image.*ISIC_0000013: '):
+    with pytest.raises(InputError, match=r"1 rows give no image.*ISIC_0000013: "):
         builder.prepare(config)
     assert built_folders(config) == []
 
 
 def test_nothing_readable_is_an_error(config, raw_dir):
-    for image in raw_dir.rglob('*.jpg'):
-        image.write_bytes(b'<html>quota exceeded</html>')
-    with pytest.raises(InputError, match=r'none of 35 images can be used.*neither a JPEG'):
+    for image in raw_dir.rglob("*.jpg"):
+        image.write_bytes(b"<html>quota exceeded</html>")
+    with pytest.raises(InputError, match=r"none of 35 images can be used.*neither a JPEG"):
         builder.prepare(config)
     assert built_folders(config) == []
 
 
 def test_a_class_absent_from_training_is_an_error(config, raw_dir):
-    table = raw_dir / 'HAM10000_metadata.csv'
+    table = raw_dir / "HAM10000_metadata.csv"
     whole = table.read_text()
-    table.write_text('\n'.join(line for line in whole.splitlines() if ',df,' not in line))
-    with pytest.raises(InputError, match='no image of class df in the training split'):
+    table.write_text("\n".join(line for line in whole.splitlines() if ",df," not in line))
+    with pytest.raises(InputError, match="no image of class df in the training split"):
         builder.prepare(config)
     # The same when they are in the table but don't decode.
     table.write_text(whole)
     for number in range(3, 35, 7):
-        for image in raw_dir.rglob(f'ISIC_{number:07d}.jpg'):
-            image.write_bytes(b'broken')
-    with pytest.raises(InputError, match='no image of class df in the training split'):
+        for image in raw_dir.rglob(f"ISIC_{number:07d}.jpg"):
+            image.write_bytes(b"broken")
+    with pytest.raises(InputError, match="no image of class df in the training split"):
         builder.prepare(config)
     assert built_folders(config) == []
 
 
 def test_a_lesion_in_two_splits_stops_the_build(config, monkeypatch):
     # Lesion 0 has images 0 and 28.
-    leaking_N = np.array(['train'] * 28 + ['test'] * 7)
-    monkeypatch.setattr(builder.splits, 'grouped_split', lambda *_: leaking_N)
-    with pytest.raises(InputError, match=r'7 lesion.* the first is HAM_0000000 in test and train'):
+    leaking_N = np.array(["train"] * 28 + ["test"] * 7)
+    monkeypatch.setattr(builder.splits, "grouped_split", lambda *_: leaking_N)
+    with pytest.raises(InputError, match=r"7 lesion.* the first is HAM_0000000 in test and train"):
         builder.prepare(config)
     assert built_folders(config) == []
 
 
 @pytest.mark.parametrize(
-    ('name', 'value', 'message'),
+    ("name", "value", "message"),
     [
-        ('encoding', 'gif', "data.encoding is 'gif'"),
-        ('image_size', 0, 'data.image_size is 0'),
-        ('prepared_dir', '', 'data.prepared_dir is empty'),
-        ('split', (0.5, 0.1, 0.1), 'data.split is'),
-        ('raw_dir', 'nowhere', 'no folder nowhere'),
+        ("encoding", "gif", "data.encoding is 'gif'"),
+        ("image_size", 0, "data.image_size is 0"),
+        ("prepared_dir", "", "data.prepared_dir is empty"),
+        ("split", (0.5, 0.1, 0.1), "data.split is"),
+        ("raw_dir", "nowhere", "no folder nowhere"),
     ],
 )
 def test_a_wrong_setting_writes_nothing(config, tmp_path, name, value, message):
     config.data[name] = value
     with pytest.raises(InputError, match=message):
         builder.prepare(config)
-    assert not (tmp_path / 'prepared').exists()
+    assert not (tmp_path / "prepared").exists()
 
 
 def test_a_disk_too_small_is_found_before_the_work(config, monkeypatch):
-    usage = collections.namedtuple('usage', 'total used free')
-    monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage(10_000, 9_000, 1_000))
-    monkeypatch.setattr(shards, 'write', lambda *_, **__: pytest.fail('began to write'))
-    with pytest.raises(OSError, match='35 images of 8 px take') as error:
+    usage = collections.namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10_000, 9_000, 1_000))
+    monkeypatch.setattr(shards, "write", lambda *_, **__: pytest.fail("began to write"))
+    with pytest.raises(OSError, match="35 images of 8 px take") as error:
         builder.prepare(config)
     assert error.value.errno == errno.ENOSPC
     assert built_folders(config) == []
@@ -198,24 +198,24 @@ def test_a_disk_too_small_is_found_before_the_work(config, monkeypatch):
 
 def test_a_disk_that_fills_up_leaves_nothing(config):
     # The limit on a file's size is the nearest thing to a full disk without a disk to fill.
-    resource = pytest.importorskip('resource')
-    signal = pytest.importorskip('signal')
+    resource = pytest.importorskip("resource")
+    signal = pytest.importorskip("signal")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     config.data.image_size = 64
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-        with pytest.raises(OSError, match='array_record'):
+        with pytest.raises(OSError, match="array_record"):
             builder.prepare(config)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
     assert built_folders(config) == []
-    assert len(builder.prepare(config).source(('train', 'val', 'test'))) == 35
+    assert len(builder.prepare(config).source(("train", "val", "test"))) == 35
 
 
 def test_two_processes_prepare_one_data_set(config):
-    context = multiprocessing.get_context('spawn')
+    context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     arguments = (config.data.raw_dir, config.data.prepared_dir, queue)
     processes = [context.Process(target=prepare_in_process, args=arguments) for _ in range(2)]
@@ -229,15 +229,15 @@ def test_two_processes_prepare_one_data_set(config):
 
 
 def test_prepares_the_synthetic_data_set(config):
-    config.data.source = 'synthetic'
-    config.data.raw_dir = ''
+    config.data.source = "synthetic"
+    config.data.raw_dir = ""
     config.synthetic.num_lesions = 21
     config.synthetic.image_size = 16
     prepared = builder.prepare(config)
-    assert min(prepared.counts['train']) > 0
-    assert prepared.table('train')[0]['source'] == 'synthetic'
+    assert min(prepared.counts["train"]) > 0
+    assert prepared.table("train")[0]["source"] == "synthetic"
 
 
 def test_no_tensorflow_is_imported(config):
-    builder.prepare(config).source(('train',))[0]
-    assert 'tensorflow' not in sys.modules
+    builder.prepare(config).source(("train",))[0]
+    assert "tensorflow" not in sys.modules

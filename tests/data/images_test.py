@@ -17,7 +17,7 @@ PICTURE_HWC = np.stack(
 ).astype(np.uint8)
 
 
-def as_bytes(picture: Image.Image, form: str = 'JPEG', **options) -> bytes:
+def as_bytes(picture: Image.Image, form: str = "JPEG", **options) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, form, **options)
     return buffer.getvalue()
@@ -25,17 +25,17 @@ def as_bytes(picture: Image.Image, form: str = 'JPEG', **options) -> bytes:
 
 JPEG = as_bytes(Image.fromarray(PICTURE_HWC), quality=95, subsampling=0)
 PROGRESSIVE = as_bytes(Image.fromarray(PICTURE_HWC), quality=95, subsampling=0, progressive=True)
-PNG = as_bytes(Image.fromarray(PICTURE_HWC), 'PNG')
+PNG = as_bytes(Image.fromarray(PICTURE_HWC), "PNG")
 
 
-@pytest.mark.parametrize('data', [JPEG, PROGRESSIVE, PNG, JPEG + b'\0' * 9])
+@pytest.mark.parametrize("data", [JPEG, PROGRESSIVE, PNG, JPEG + b"\0" * 9])
 def test_decodes_to_rgb(data):
     image_HWC = images.decode_bytes(data)
     assert image_HWC.dtype == np.uint8
     assert np.abs(image_HWC.astype(int) - PICTURE_HWC).max() <= (0 if data == PNG else 6)
 
 
-@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize("orientation", range(1, 9))
 def test_applies_exif_rotation(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -47,29 +47,29 @@ def test_applies_exif_rotation(orientation):
     assert np.abs(image_HWC.astype(int) - expected).max() <= 3
 
 
-@pytest.mark.parametrize('mode', ['L', 'CMYK'])
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
 def test_makes_rgb_of_other_jpegs(mode):
     picture = Image.fromarray(PICTURE_HWC).convert(mode)
     image_HWC = images.decode_bytes(as_bytes(picture, quality=95))
     assert image_HWC.shape == PICTURE_HWC.shape
-    assert np.abs(image_HWC.astype(int) - np.asarray(picture.convert('RGB'))).max() <= 8
+    assert np.abs(image_HWC.astype(int) - np.asarray(picture.convert("RGB"))).max() <= 8
 
 
-@pytest.mark.parametrize('mode', ['L', 'P', 'RGBA', 'I;16'])
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16"])
 def test_makes_rgb_of_other_pngs(mode):
-    if mode == 'I;16':
+    if mode == "I;16":
         picture = Image.fromarray(PICTURE_HWC[..., 0].astype(np.uint16) * 257)
         expected = np.repeat(PICTURE_HWC[..., :1], 3, axis=-1)
     else:
         picture = Image.fromarray(PICTURE_HWC).convert(mode)
-        expected = np.asarray(picture.convert('RGB'))
-    if mode == 'RGBA':
+        expected = np.asarray(picture.convert("RGB"))
+    if mode == "RGBA":
         picture.putalpha(100)
-    image_HWC = images.decode_bytes(as_bytes(picture, 'PNG'))
+    image_HWC = images.decode_bytes(as_bytes(picture, "PNG"))
     np.testing.assert_allclose(image_HWC, expected, atol=1)
 
 
-@pytest.mark.parametrize('data', [JPEG, PROGRESSIVE, PNG], ids=['jpeg', 'progressive', 'png'])
+@pytest.mark.parametrize("data", [JPEG, PROGRESSIVE, PNG], ids=["jpeg", "progressive", "png"])
 def test_finds_every_truncation(data):
     for length in [0, 1, 2, 3, *range(4, len(data), 7), len(data) - 1]:
         with pytest.raises(InputError):
@@ -77,48 +77,48 @@ def test_finds_every_truncation(data):
 
 
 def test_finds_a_truncated_jpeg_whose_thumbnail_is_whole():
-    thumbnail = b'Exif\0\0' + JPEG
-    segment = b'\xff\xe1' + struct.pack('>H', len(thumbnail) + 2) + thumbnail
+    thumbnail = b"Exif\0\0" + JPEG
+    segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
     whole = JPEG[:2] + segment + JPEG[2:]
     assert images.decode_bytes(whole).shape == PICTURE_HWC.shape
-    with pytest.raises(InputError, match='cut short'):
+    with pytest.raises(InputError, match="cut short"):
         images.decode_bytes(whole[:-40])
 
 
 def test_finds_a_download_that_was_given_its_length_first():
-    with pytest.raises(InputError, match='cut short'):
-        images.decode_bytes(JPEG[:-200] + b'\0' * 200)
+    with pytest.raises(InputError, match="cut short"):
+        images.decode_bytes(JPEG[:-200] + b"\0" * 200)
 
 
 def test_finds_a_changed_byte_in_a_png():
     changed = bytearray(PNG)
     changed[len(PNG) // 2] ^= 1
-    with pytest.raises(InputError, match='broken'):
+    with pytest.raises(InputError, match="broken"):
         images.decode_bytes(bytes(changed))
 
 
-@pytest.mark.parametrize('data', [b'', b'GIF89a', b'<html>not found</html>', b'\xff\xd8\xff\xd9'])
+@pytest.mark.parametrize("data", [b"", b"GIF89a", b"<html>not found</html>", b"\xff\xd8\xff\xd9"])
 def test_refuses_what_is_no_image(data):
     with pytest.raises(InputError):
         images.decode_bytes(data)
 
 
 def test_refuses_absurd_sizes_by_the_header(monkeypatch):
-    monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('decoded it'))
-    header = b'IHDR' + struct.pack('>IIBBBBB', 10_001, 10_000, 8, 2, 0, 0, 0)
-    start = PNG[:12] + header + struct.pack('>I', zlib.crc32(header))
-    with pytest.raises(InputError, match='10001 x 10000 pixels'):
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded it"))
+    header = b"IHDR" + struct.pack(">IIBBBBB", 10_001, 10_000, 8, 2, 0, 0, 0)
+    start = PNG[:12] + header + struct.pack(">I", zlib.crc32(header))
+    with pytest.raises(InputError, match="10001 x 10000 pixels"):
         images.decode_bytes(start + PNG[33:])
-    frame = JPEG.index(b'\xff\xc0') + 5
-    large = JPEG[:frame] + struct.pack('>HH', 65_000, 2_000) + JPEG[frame + 4 :]
-    with pytest.raises(InputError, match='2000 x 65000 pixels'):
+    frame = JPEG.index(b"\xff\xc0") + 5
+    large = JPEG[:frame] + struct.pack(">HH", 65_000, 2_000) + JPEG[frame + 4 :]
+    with pytest.raises(InputError, match="2000 x 65000 pixels"):
         images.decode_bytes(large)
 
 
 def test_decode_names_the_file(tmp_path):
-    path = tmp_path / 'a.jpg'
+    path = tmp_path / "a.jpg"
     path.write_bytes(JPEG[:-9])
-    with pytest.raises(InputError, match=r'a\.jpg: the JPEG is cut short'):
+    with pytest.raises(InputError, match=r"a\.jpg: the JPEG is cut short"):
         images.decode(path)
     path.write_bytes(JPEG)
     np.testing.assert_array_equal(images.decode(path), images.decode_bytes(JPEG))

@@ -21,74 +21,74 @@ def test_opens_by_its_folder_alone(dataset):
 
 def test_source_joins_splits_in_the_order_given(dataset):
     labels = {
-        name: [example['label'] for example in dataset.source((name,))] for name in dataset.counts
+        name: [example["label"] for example in dataset.source((name,))] for name in dataset.counts
     }
-    joined = [example['label'] for example in dataset.source(('test', 'train'))]
-    assert joined == labels['test'] + labels['train']
+    joined = [example["label"] for example in dataset.source(("test", "train"))]
+    assert joined == labels["test"] + labels["train"]
     for name, of_split in labels.items():
-        assert of_split == [dataset.classes.index(row['label']) for row in dataset.table(name)]
+        assert of_split == [dataset.classes.index(row["label"]) for row in dataset.table(name)]
         np.testing.assert_array_equal(np.bincount(of_split, minlength=7), dataset.counts[name])
 
 
 def test_source_reads_batches_in_any_order_and_type(dataset):
-    source = dataset.source(('train',))
+    source = dataset.source(("train",))
     order = np.random.default_rng(0).permutation(len(source))
     batch = source.__getitems__(order)
     assert source.__getitems__([]) == []
     for index, example in zip(order, batch, strict=True):
-        assert set(example) == {'image', 'label'}
-        assert (example['image'].shape, example['image'].dtype) == ((8, 8, 3), np.uint8)
-        assert isinstance(example['label'], np.int32)
-        np.testing.assert_array_equal(example['image'], source[index]['image'])
+        assert set(example) == {"image", "label"}
+        assert (example["image"].shape, example["image"].dtype) == ((8, 8, 3), np.uint8)
+        assert isinstance(example["label"], np.int32)
+        np.testing.assert_array_equal(example["image"], source[index]["image"])
     for wrong in (-1, len(source)):
         with pytest.raises(IndexError):
             source[wrong]
 
 
 def test_source_survives_pickling_and_threads(dataset):
-    source = dataset.source(('train', 'val'))
-    expected = [example['image'] for example in source]
+    source = dataset.source(("train", "val"))
+    expected = [example["image"] for example in source]
     copy = pickle.loads(pickle.dumps(source))
     with futures.ThreadPoolExecutor(8) as executor:
-        images = list(executor.map(lambda index: copy[index]['image'], range(len(copy))))
+        images = list(executor.map(lambda index: copy[index]["image"], range(len(copy))))
     np.testing.assert_array_equal(images, expected)
 
 
-@pytest.mark.parametrize('wrong', [(), ('training',), ('val', 'val')])
+@pytest.mark.parametrize("wrong", [(), ("training",), ("val", "val")])
 def test_source_refuses_other_splits(dataset, wrong):
-    with pytest.raises(InputError, match='expected one or more of train, val, test'):
+    with pytest.raises(InputError, match="expected one or more of train, val, test"):
         dataset.source(wrong)
 
 
 def test_an_empty_split_is_an_empty_source(config):
     config.data.split = (0.8, 0.0, 0.2)
     dataset = builder.prepare(config)
-    assert dataset.counts['val'] == (0,) * 7
-    assert len(dataset.source(('val',))) == 0
-    assert dataset.source(('val',)).__getitems__([]) == []
-    assert dataset.table('val') == []
-    assert len(list(dataset.source(('train', 'val', 'test')))) == 35
+    assert dataset.counts["val"] == (0,) * 7
+    assert len(dataset.source(("val",))) == 0
+    assert dataset.source(("val",)).__getitems__([]) == []
+    assert dataset.table("val") == []
+    assert len(list(dataset.source(("train", "val", "test")))) == 35
 
 
 def test_finds_a_shard_that_is_missing_or_cut(dataset):
-    (shard,) = dataset.directory.glob('*-train.array_record*')
+    (shard,) = dataset.directory.glob("*-train.array_record*")
     data = shard.read_bytes()
     shard.write_bytes(data[:-1])
-    with pytest.raises(InputError, match=f'{shard.name} has {len(data) - 1} bytes, expected'):
+    with pytest.raises(InputError, match=f"{shard.name} has {len(data) - 1} bytes, expected"):
         prepared.open_prepared(dataset.directory)
     shard.unlink()
-    with pytest.raises(InputError, match=f'{shard.name} is missing, expected'):
+    with pytest.raises(InputError, match=f"{shard.name} is missing, expected"):
         prepared.open_prepared(dataset.directory)
 
 
 def test_refuses_what_is_not_prepared(dataset, tmp_path):
-    with pytest.raises(InputError, match='no prepared data set in'):
+    with pytest.raises(InputError, match="no prepared data set in"):
         prepared.open_prepared(tmp_path)
     manifest = dataset.directory / prepared.MANIFEST
     content = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**content, 'format_version': 99}))
-    with pytest.raises(InputError, match='has format version 99, expected 1'):
+    manifest.write_text(json.dumps({**content, "format_version": 99}))
+    with pytest.raises(InputError, match="has format version 99, expected 1"):
         prepared.open_prepared(dataset.directory)
-    manifest.write_text('{')
-    with pytest.raises(InputError, match='is broken'):
+    manifest.write_text("{")
+    with pytest.raises(InputError, match="is broken"):
         prepared.open_prepared(dataset.directory)

@@ -7,207 +7,207 @@ import pytest
 from skinjax.data import sources, splits
 from skinjax.errors import InputError
 
-REAL = Path(__file__).parents[3] / 'shared' / 'data' / 'ham10000'
-HEADER = 'lesion_id,image_id,dx,dx_type,age,sex,localization'
+REAL = Path(__file__).parents[3] / "shared" / "data" / "ham10000"
+HEADER = "lesion_id,image_id,dx,dx_type,age,sex,localization"
 
 
-def write_table(raw_dir, *rows, header=HEADER, name='HAM10000_metadata.csv', prefix=''):
-    (raw_dir / 'HAM10000_metadata.csv').unlink(missing_ok=True)
-    (raw_dir / name).write_text(prefix + '\n'.join([header, *rows]) + '\n', encoding='utf-8')
+def write_table(raw_dir, *rows, header=HEADER, name="HAM10000_metadata.csv", prefix=""):
+    (raw_dir / "HAM10000_metadata.csv").unlink(missing_ok=True)
+    (raw_dir / name).write_text(prefix + "\n".join([header, *rows]) + "\n", encoding="utf-8")
 
 
 def test_reads_the_published_layout(raw_dir):
     reading = sources.read_ham10000(raw_dir)
     assert reading.left_out == ()
-    assert reading.tables == (raw_dir / 'HAM10000_metadata.csv',)
+    assert reading.tables == (raw_dir / "HAM10000_metadata.csv",)
     assert len(reading.records) == 35
     assert reading.records[9] == sources.Record(
-        image_id='ISIC_0000009',
-        path=raw_dir / 'HAM10000_images_part_2' / 'ISIC_0000009.jpg',
-        label=reading.classes.index('bkl'),
-        lesion_id='HAM_0000009',
+        image_id="ISIC_0000009",
+        path=raw_dir / "HAM10000_images_part_2" / "ISIC_0000009.jpg",
+        label=reading.classes.index("bkl"),
+        lesion_id="HAM_0000009",
         age=45.0,
-        sex='female',
-        site='back',
-        source='HAM10000',
+        sex="female",
+        site="back",
+        source="HAM10000",
     )
 
 
 def test_unknown_is_empty_and_a_lesion_without_id_is_its_own(raw_dir):
     write_table(
         raw_dir,
-        ',ISIC_0000000,mel,histo,,unknown,unknown',
-        ',ISIC_0000001,nv,histo,50,male,ear',
+        ",ISIC_0000000,mel,histo,,unknown,unknown",
+        ",ISIC_0000001,nv,histo,50,male,ear",
     )
     first, second = sources.read_ham10000(raw_dir).records
-    assert (first.age, first.sex, first.site) == (None, '', '')
-    assert (first.lesion_id, second.lesion_id) == ('ISIC_0000000', 'ISIC_0000001')
+    assert (first.age, first.sex, first.site) == (None, "", "")
+    assert (first.lesion_id, second.lesion_id) == ("ISIC_0000000", "ISIC_0000001")
 
 
-@pytest.mark.parametrize('name', ['HAM10000_metadata.csv', 'HAM10000_metadata'])
-@pytest.mark.parametrize('separator', [',', '\t'])
+@pytest.mark.parametrize("name", ["HAM10000_metadata.csv", "HAM10000_metadata"])
+@pytest.mark.parametrize("separator", [",", "\t"])
 def test_reads_the_variants_of_the_table(raw_dir, name, separator):
-    header = HEADER + ',dataset'
-    row = 'HAM_1,ISIC_0000000,mel,histo,80.0,male,ear,rosendahl'
+    header = HEADER + ",dataset"
+    row = "HAM_1,ISIC_0000000,mel,histo,80.0,male,ear,rosendahl"
     write_table(
         raw_dir,
-        row.replace(',', separator),
-        header=header.replace(',', separator),
+        row.replace(",", separator),
+        header=header.replace(",", separator),
         name=name,
-        prefix='\ufeff',
+        prefix="\ufeff",
     )
     (record,) = sources.read_ham10000(raw_dir).records
-    assert (record.lesion_id, record.age, record.source) == ('HAM_1', 80.0, 'rosendahl')
+    assert (record.lesion_id, record.age, record.source) == ("HAM_1", 80.0, "rosendahl")
 
 
 def test_dx_type_is_not_wanted(raw_dir):
     write_table(
-        raw_dir, 'HAM_1,ISIC_0000000,mel,80,male,ear', header=HEADER.replace(',dx_type', '')
+        raw_dir, "HAM_1,ISIC_0000000,mel,80,male,ear", header=HEADER.replace(",dx_type", "")
     )
     assert len(sources.read_ham10000(raw_dir).records) == 1
 
 
 def test_finds_images_in_any_folder_under_any_ending(raw_dir):
-    moved = raw_dir / 'a' / 'b' / 'ISIC_0000000.JPEG'
+    moved = raw_dir / "a" / "b" / "ISIC_0000000.JPEG"
     moved.parent.mkdir(parents=True)
-    (raw_dir / 'HAM10000_images_part_1' / 'ISIC_0000000.jpg').rename(moved)
+    (raw_dir / "HAM10000_images_part_1" / "ISIC_0000000.jpg").rename(moved)
     # Kaggle's archive holds every image twice.
-    copy = raw_dir / 'ham10000_images_part_2'
-    shutil.copytree(raw_dir / 'HAM10000_images_part_2', copy)
-    (raw_dir / 'A').symlink_to(raw_dir)  # must not be followed round and round
+    copy = raw_dir / "ham10000_images_part_2"
+    shutil.copytree(raw_dir / "HAM10000_images_part_2", copy)
+    (raw_dir / "A").symlink_to(raw_dir)  # must not be followed round and round
     records = sources.read_ham10000(raw_dir).records
     assert records[0].path == moved
-    assert records[1].path.parent == raw_dir / 'HAM10000_images_part_2'
+    assert records[1].path.parent == raw_dir / "HAM10000_images_part_2"
     assert len(records) == 35
 
 
 def test_rows_without_a_file_are_left_out(raw_dir):
-    part_1 = raw_dir / 'HAM10000_images_part_1'
-    (part_1 / 'ISIC_0000000.jpg').unlink()
-    (part_1 / 'ISIC_0000002.jpg').unlink()
-    (part_1 / 'ISIC_0000002.jpg').symlink_to('never-fetched.jpg')
+    part_1 = raw_dir / "HAM10000_images_part_1"
+    (part_1 / "ISIC_0000000.jpg").unlink()
+    (part_1 / "ISIC_0000002.jpg").unlink()
+    (part_1 / "ISIC_0000002.jpg").symlink_to("never-fetched.jpg")
     reading = sources.read_ham10000(raw_dir)
     assert len(reading.records) == 33
     assert reading.left_out == (
-        sources.LeftOut('ISIC_0000000', 'no image file'),
-        sources.LeftOut('ISIC_0000002', 'no image file'),
+        sources.LeftOut("ISIC_0000000", "no image file"),
+        sources.LeftOut("ISIC_0000002", "no image file"),
     )
 
 
 @pytest.mark.parametrize(
-    ('row', 'message'),
+    ("row", "message"),
     [
-        ('H,ISIC_0000000,scc,histo,1,male,ear', "ISIC_0000000 has the unknown class 'scc'.*akiec"),
-        ('H,../ISIC_0000000,nv,histo,1,male,ear', r"line 2: image id '\.\./ISIC_0000000'"),
-        ('H,a/b,nv,histo,1,male,ear', "image id 'a/b'"),
-        ('H,.hidden,nv,histo,1,male,ear', "image id '.hidden'"),
-        ('H,,nv,histo,1,male,ear', "image id ''"),
-        ('H,ISIC_0000000,nv,histo,old,male,ear', "ISIC_0000000 has age 'old'"),
-        ('H,ISIC_0000000,nv,histo,-1,male,ear', "has age '-1'"),
-        ('H,ISIC_0000000,nv,histo,inf,male,ear', "has age 'inf'"),
-        ('H,ISIC_0000000,nv,histo', 'line 2: expected 7 values'),
-        ('H,ISIC_0000000,nv,histo,1,male,ear,more', 'line 2: expected 7 values'),
-        ('H,ISIC_9,nv,histo,1,male,ear', 'none of the 1 images'),
+        ("H,ISIC_0000000,scc,histo,1,male,ear", "ISIC_0000000 has the unknown class 'scc'.*akiec"),
+        ("H,../ISIC_0000000,nv,histo,1,male,ear", r"line 2: image id '\.\./ISIC_0000000'"),
+        ("H,a/b,nv,histo,1,male,ear", "image id 'a/b'"),
+        ("H,.hidden,nv,histo,1,male,ear", "image id '.hidden'"),
+        ("H,,nv,histo,1,male,ear", "image id ''"),
+        ("H,ISIC_0000000,nv,histo,old,male,ear", "ISIC_0000000 has age 'old'"),
+        ("H,ISIC_0000000,nv,histo,-1,male,ear", "has age '-1'"),
+        ("H,ISIC_0000000,nv,histo,inf,male,ear", "has age 'inf'"),
+        ("H,ISIC_0000000,nv,histo", "line 2: expected 7 values"),
+        ("H,ISIC_0000000,nv,histo,1,male,ear,more", "line 2: expected 7 values"),
+        ("H,ISIC_9,nv,histo,1,male,ear", "none of the 1 images"),
     ],
 )
 def test_refuses_a_wrong_row(raw_dir, row, message):
     write_table(raw_dir, row)
     with pytest.raises(InputError, match=message) as error:
         sources.read_ham10000(raw_dir)
-    assert '\n' not in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_refuses_a_repeated_image(raw_dir):
-    row = 'H,ISIC_0000000,nv,histo,1,male,ear'
+    row = "H,ISIC_0000000,nv,histo,1,male,ear"
     write_table(raw_dir, row, row)
-    with pytest.raises(InputError, match='line 3: image id ISIC_0000000 is already on line 2'):
+    with pytest.raises(InputError, match="line 3: image id ISIC_0000000 is already on line 2"):
         sources.read_ham10000(raw_dir)
 
 
-@pytest.mark.parametrize('missing', ['lesion_id', 'image_id', 'dx', 'age', 'sex', 'localization'])
+@pytest.mark.parametrize("missing", ["lesion_id", "image_id", "dx", "age", "sex", "localization"])
 def test_refuses_a_table_without_a_column(raw_dir, missing):
-    columns = [name for name in HEADER.split(',') if name != missing]
-    write_table(raw_dir, ','.join('1' for _ in columns), header=','.join(columns))
-    seen = ', '.join(columns)
-    with pytest.raises(InputError, match=f'has no column {missing}; it has {seen}'):
+    columns = [name for name in HEADER.split(",") if name != missing]
+    write_table(raw_dir, ",".join("1" for _ in columns), header=",".join(columns))
+    seen = ", ".join(columns)
+    with pytest.raises(InputError, match=f"has no column {missing}; it has {seen}"):
         sources.read_ham10000(raw_dir)
 
 
-@pytest.mark.parametrize('text', [b'', HEADER.encode(), HEADER.encode() + b'\n'])
+@pytest.mark.parametrize("text", [b"", HEADER.encode(), HEADER.encode() + b"\n"])
 def test_refuses_an_empty_table(raw_dir, text):
-    (raw_dir / 'HAM10000_metadata.csv').write_bytes(text)
-    with pytest.raises(InputError, match='is empty'):
+    (raw_dir / "HAM10000_metadata.csv").write_bytes(text)
+    with pytest.raises(InputError, match="is empty"):
         sources.read_ham10000(raw_dir)
 
 
 def test_refuses_a_table_that_is_none(raw_dir):
-    (raw_dir / 'HAM10000_metadata.csv').write_bytes(b'PK\x03\x04\xff\xfe\n')
-    with pytest.raises(InputError, match='is not a table in UTF-8'):
+    (raw_dir / "HAM10000_metadata.csv").write_bytes(b"PK\x03\x04\xff\xfe\n")
+    with pytest.raises(InputError, match="is not a table in UTF-8"):
         sources.read_ham10000(raw_dir)
 
 
 def test_refuses_a_missing_folder_and_a_missing_table(raw_dir):
-    with pytest.raises(InputError, match=r'no folder .*nowhere: set data.raw_dir'):
-        sources.read_ham10000(raw_dir / 'nowhere')
-    (raw_dir / 'HAM10000_metadata.csv').unlink()
-    with pytest.raises(InputError, match=r'no HAM10000_metadata.csv or HAM10000_metadata or'):
+    with pytest.raises(InputError, match=r"no folder .*nowhere: set data.raw_dir"):
+        sources.read_ham10000(raw_dir / "nowhere")
+    (raw_dir / "HAM10000_metadata.csv").unlink()
+    with pytest.raises(InputError, match=r"no HAM10000_metadata.csv or HAM10000_metadata or"):
         sources.read_ham10000(raw_dir)
 
 
 def test_read_chooses_by_name(config):
     assert len(sources.read(config).records) == 35
-    config.data.raw_dir = ''
-    with pytest.raises(InputError, match=r'data\.raw_dir is empty'):
+    config.data.raw_dir = ""
+    with pytest.raises(InputError, match=r"data\.raw_dir is empty"):
         sources.read(config)
-    config.data.source = 'imagenet'
+    config.data.source = "imagenet"
     with pytest.raises(InputError, match=r"'imagenet'.*ham10000, synthetic"):
         sources.read(config)
 
 
 def test_read_draws_the_synthetic_data_set_once(config, tmp_path, monkeypatch):
-    config.data.source = 'synthetic'
-    config.data.raw_dir = ''
+    config.data.source = "synthetic"
+    config.data.raw_dir = ""
     config.synthetic.num_lesions = 7
     config.synthetic.image_size = 16
     reading = sources.read(config)
     assert {record.label for record in reading.records} == set(range(7))
-    assert {record.source for record in reading.records} == {'synthetic'}
-    (drawn,) = (tmp_path / 'prepared').iterdir()
-    assert drawn.name == 'synthetic_raw-7-16-0'
-    times = {path: path.stat().st_mtime_ns for path in drawn.rglob('*')}
+    assert {record.source for record in reading.records} == {"synthetic"}
+    (drawn,) = (tmp_path / "prepared").iterdir()
+    assert drawn.name == "synthetic_raw-7-16-0"
+    times = {path: path.stat().st_mtime_ns for path in drawn.rglob("*")}
     assert sources.read(config) == reading
-    assert {path: path.stat().st_mtime_ns for path in drawn.rglob('*')} == times
+    assert {path: path.stat().st_mtime_ns for path in drawn.rglob("*")} == times
     config.synthetic.seed = 1
     sources.read(config)
-    assert len(list((tmp_path / 'prepared').iterdir())) == 2
+    assert len(list((tmp_path / "prepared").iterdir())) == 2
 
 
 def test_the_synthetic_data_set_is_drawn_aside(config, monkeypatch):
     # So that of two runs that begin at the same moment, neither sees the other's half.
-    config.data.source = 'synthetic'
-    config.data.raw_dir = ''
+    config.data.source = "synthetic"
+    config.data.raw_dir = ""
     config.synthetic.num_lesions = 7
     config.synthetic.image_size = 16
     folders = []
     write = sources.synthetic.write
     monkeypatch.setattr(
         sources.synthetic,
-        'write',
+        "write",
         lambda folder, **settings: folders.append(folder.name) or write(folder, **settings),
     )
     sources.read(config)
-    assert folders[0].startswith('.synthetic_raw-7-16-0.building-')
+    assert folders[0].startswith(".synthetic_raw-7-16-0.building-")
 
 
 def test_read_never_draws_over_real_images(config, raw_dir):
-    before = sorted(raw_dir.rglob('*'))
-    config.data.source = 'synthetic'
+    before = sorted(raw_dir.rglob("*"))
+    config.data.source = "synthetic"
     with pytest.raises(InputError):
         sources.read(config)
-    assert sorted(raw_dir.rglob('*')) == before
+    assert sorted(raw_dir.rglob("*")) == before
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason='no ../shared/data/ham10000 beside the repository')
+@pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/data/ham10000 beside the repository")
 def test_real_ham10000_is_read_and_split():
     reading = sources.read_ham10000(REAL)
     assert (len(reading.records), len(reading.left_out)) == (5984, 4031)
@@ -215,7 +215,7 @@ def test_real_ham10000_is_read_and_split():
     lesion_N = [record.lesion_id for record in reading.records]
     split_N = splits.grouped_split(label_N, lesion_N, (0.7, 0.15, 0.15), 0)
     splits.check_no_leak(lesion_N, split_N)
-    counts_C = splits.class_counts(label_N[split_N == 'train'], 7)
+    counts_C = splits.class_counts(label_N[split_N == "train"], 7)
     np.testing.assert_array_equal(counts_C, [128, 185, 408, 42, 344, 3026, 56])
-    assert {record.sex for record in reading.records} == {'', 'female', 'male'}
+    assert {record.sex for record in reading.records} == {"", "female", "male"}
     assert sum(record.age is None for record in reading.records) > 0

@@ -7,25 +7,25 @@ import pytest
 
 from skinjax.data import staging
 
-SPAWN = multiprocessing.get_context('spawn')
+SPAWN = multiprocessing.get_context("spawn")
 
 
 def build_slowly(target, log):
     def build(folder):
-        with open(log, 'a') as file:
-            file.write('built\n')
-        (folder / 'a').write_text('1')
+        with open(log, "a") as file:
+            file.write("built\n")
+        (folder / "a").write_text("1")
         time.sleep(0.3)
-        (folder / 'b').write_text('2')
+        (folder / "b").write_text("2")
 
     staging.build_folder(target, build)
-    assert (target / 'b').read_text() == '2'
+    assert (target / "b").read_text() == "2"
 
 
 def build_and_hang(target, log):
     def build(folder):
-        (folder / 'a').write_text('1')
-        log.write_text('begun')
+        (folder / "a").write_text("1")
+        log.write_text("begun")
         time.sleep(60)
 
     staging.build_folder(target, build)
@@ -36,48 +36,48 @@ def test_builds_once_and_leaves_nothing_else(tmp_path):
 
     def build(folder):
         calls.append(folder)
-        (folder / 'a').write_text('1')
+        (folder / "a").write_text("1")
         assert not target.exists()
 
-    target = tmp_path / 'there' / 'target'
+    target = tmp_path / "there" / "target"
     staging.build_folder(target, build)
     staging.build_folder(target, build)
     assert len(calls) == 1
-    assert [path.name for path in target.parent.iterdir()] == ['target']
-    assert [path.name for path in target.iterdir()] == ['a']
+    assert [path.name for path in target.parent.iterdir()] == ["target"]
+    assert [path.name for path in target.iterdir()] == ["a"]
 
 
 def test_takes_an_empty_folder_for_its_own(tmp_path):
-    staging.build_folder(tmp_path, lambda folder: (folder / 'a').touch())
+    staging.build_folder(tmp_path, lambda folder: (folder / "a").touch())
     assert staging.is_built(tmp_path)
 
 
-@pytest.mark.parametrize('error', [OSError('disk full'), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 def test_a_failed_build_leaves_nothing(tmp_path, error):
     def build(folder):
-        (folder / 'a').write_text('1')
+        (folder / "a").write_text("1")
         raise error
 
     with pytest.raises(type(error)):
-        staging.build_folder(tmp_path / 'target', build)
+        staging.build_folder(tmp_path / "target", build)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_processes_at_the_same_moment_build_once(tmp_path):
-    target, log = tmp_path / 'target', tmp_path / 'log'
+    target, log = tmp_path / "target", tmp_path / "log"
     processes = [SPAWN.Process(target=build_slowly, args=(target, log)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert log.read_text() == 'built\n'
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['log', 'target']
+    assert log.read_text() == "built\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "target"]
 
 
 def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path):
-    target, log = tmp_path / 'target', tmp_path / 'log'
-    other = tmp_path / '.other.building-1'
+    target, log = tmp_path / "target", tmp_path / "log"
+    other = tmp_path / ".other.building-1"
     other.mkdir()
     process = SPAWN.Process(target=build_and_hang, args=(target, log))
     process.start()
@@ -87,25 +87,25 @@ def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path):
     process.join()
     log.unlink()
     assert not target.exists()
-    assert len(list(tmp_path.glob('.target.building-*'))) == 1
-    staging.build_folder(target, lambda folder: (folder / 'a').touch())
-    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, 'target']
+    assert len(list(tmp_path.glob(".target.building-*"))) == 1
+    staging.build_folder(target, lambda folder: (folder / "a").touch())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "target"]
 
 
 def test_without_locks_the_slower_uses_the_faster_ones_folder(tmp_path, monkeypatch):
     def no_locks(*_):
-        raise OSError(37, 'No locks available')
+        raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(staging.fcntl, 'flock', no_locks)
-    live = tmp_path / '.target.building-of-another-machine'
+    monkeypatch.setattr(staging.fcntl, "flock", no_locks)
+    live = tmp_path / ".target.building-of-another-machine"
     live.mkdir()
 
     def build(folder):
-        (folder / 'mine').touch()
-        (tmp_path / 'target').mkdir()
-        (tmp_path / 'target' / 'theirs').touch()
+        (folder / "mine").touch()
+        (tmp_path / "target").mkdir()
+        (tmp_path / "target" / "theirs").touch()
 
-    staging.build_folder(tmp_path / 'target', build)
-    assert [path.name for path in (tmp_path / 'target').iterdir()] == ['theirs']
+    staging.build_folder(tmp_path / "target", build)
+    assert [path.name for path in (tmp_path / "target").iterdir()] == ["theirs"]
     assert live.exists()
-    assert len(list(tmp_path.glob('.target.building-*'))) == 1
+    assert len(list(tmp_path.glob(".target.building-*"))) == 1
