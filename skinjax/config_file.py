@@ -36,7 +36,7 @@ def load(path: str, overrides: Sequence[str]) -> ConfigDict:
         values(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(" ".join(str(error).split())[:400]) from error
-    changed: ConfigDict = values["config"].value  # type: ignore[assignment]
+    changed: ConfigDict = values["config"].value
     return changed.lock()
 
 
