@@ -1,4 +1,4 @@
-"""Augmentation and normalisation of image batches: pure JAX, run inside the train step."""
+"""Random augmentation of image batches: pure JAX, run inside the train step."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from skinjax import image_ops
 from skinjax.errors import InputError
-
-# BT.601 luma and the chroma axes of NTSC (FCC 1953): rows Y, I, Q.
-_RGB_TO_YIQ = np.array(
-    [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]
-)
-_YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
 
 # Largest value of each field: a probability, or where draws would repeat or lose the image.
 _LARGEST = {
@@ -32,11 +27,11 @@ def check(settings: ml_collections.ConfigDict) -> None:
     """Checks the ranges of `config.augment`.
 
     Raises:
-        InputError: a field is outside its range.
+        InputError: a field is outside its range or not finite.
     """
     for name, largest in _LARGEST.items():
         value = settings[name]
-        if not 0.0 <= value <= largest:  # also refuses NaN
+        if not 0.0 <= value <= largest:  # also refuses NaN and infinity
             raise InputError(
                 f"augment.{name} is {value}; expected a number from 0 to {largest:g}; "
                 f"set --config.augment.{name}=0 to turn it off"
@@ -68,12 +63,6 @@ def example_keys(
     return jax.vmap(lambda place: jax.random.fold_in(step_key, place))(place_B)
 
 
-def normalize(image_BHWC: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
-    """(image - mean) / std per channel, with all three on the [0, 1] scale."""
-    dtype = image_BHWC.dtype
-    return (image_BHWC - jnp.asarray(mean, dtype)) / jnp.asarray(std, dtype)
-
-
 def augment(
     image_BHWC: jax.Array, key_B: jax.Array, *, settings: ml_collections.ConfigDict
 ) -> jax.Array:
@@ -101,9 +90,9 @@ def augment(
         geometry_key, colour_key, noise_key = jax.random.split(key, 3)
         image = image_HWC
         if jitter:
-            image = adjust_colour(image, *random_colour(colour_key, image, settings))
+            image = image_ops.adjust_colour(image, *random_colour(colour_key, image, settings))
         if warp:
-            image = warp_affine(image, random_affine(geometry_key, image.shape, settings))
+            image = image_ops.warp_affine(image, random_affine(geometry_key, image.shape, settings))
         else:
             image = random_flips(geometry_key, image, settings)
         image = image * np.float32(1 / 255)  # XLA turns a division into this anyway
@@ -112,9 +101,6 @@ def augment(
         return jnp.clip(image, 0.0, 1.0) if jitter or settings.noise_std > 0 else image
 
     return jax.vmap(one)(image_BHWC, key_B)
-
-
-# Geometry
 
 
 def random_flips(
@@ -134,14 +120,14 @@ def random_flips(
 def random_affine(
     key: jax.Array, shape: Sequence[int], settings: ml_collections.ConfigDict
 ) -> jax.Array:
-    """Draws flips, rotation and crop as one matrix for `warp_affine`.
+    """Draws flips, rotation and crop as one matrix for `image_ops.warp_affine`.
 
     The angle is uniform in +-rotation_degrees, the crop's area uniform in crop_scale (times the
     image's area) with the image's aspect kept, and its place uniform inside the image.
     """
     draw_6 = jax.random.uniform(key, (6,))
     low, high = settings.crop_scale
-    return affine_matrix(
+    return image_ops.affine_matrix(
         shape,
         flip_x=draw_6[0] < settings.flip_horizontal,
         flip_y=draw_6[1] < settings.flip_vertical,
@@ -152,157 +138,23 @@ def random_affine(
     )
 
 
-def affine_matrix(
-    shape: Sequence[int],
-    *,
-    flip_x: jax.typing.ArrayLike,
-    flip_y: jax.typing.ArrayLike,
-    degrees: jax.typing.ArrayLike,
-    crop_side: float | jax.Array,
-    crop_x: float | jax.Array,
-    crop_y: float | jax.Array,
-) -> jax.Array:
-    """The matrix that flips, rotates about the centre, crops, and enlarges to the same size.
-
-    Args:
-        shape: the image's (H, W, ...).
-        flip_x, flip_y: mirror left-right, top-bottom.
-        degrees: angle of rotation, counter-clockwise as seen.
-        crop_side: the crop's side over the image's side, in (0, 1].
-        crop_x, crop_y: the crop's place, from 0 (left, top) to 1 (right, bottom).
-
-    Returns:
-        (2, 3) float32: output pixel (x, y, 1) to input pixel (x, y), pixel centres at whole
-        numbers, as `cv2.warpAffine` takes with WARP_INVERSE_MAP.
-    """
-    height, width = shape[:2]
-    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
-    angle = jnp.deg2rad(jnp.asarray(degrees, jnp.float32))
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    # Output pixel (x, y) is the rotated image's (crop_side * x + left, crop_side * y + top), from
-    # its centre.
-    left = (1 - crop_side) * width * (crop_x - 0.5) - crop_side * centre_x
-    top = (1 - crop_side) * height * (crop_y - 0.5) - crop_side * centre_y
-    sign_x, sign_y = jnp.where(flip_x, -1.0, 1.0), jnp.where(flip_y, -1.0, 1.0)
-    row_x = [cos * crop_side, -sin * crop_side, cos * left - sin * top]
-    row_y = [sin * crop_side, cos * crop_side, sin * left + cos * top]
-    matrix_23 = jnp.stack([sign_x * jnp.stack(row_x), sign_y * jnp.stack(row_y)])
-    return matrix_23.at[:, 2].add(jnp.array([centre_x, centre_y]))
-
-
-def warp_affine(image_HWC: jax.Array, matrix_23: jax.Array) -> jax.Array:
-    """Samples the image bilinearly at matrix_23 @ (x, y, 1) for every output pixel (x, y).
-
-    Outside, the image is reflected about its edge, which repeats the edge pixel (cba|abc|cba):
-    OpenCV's BORDER_REFLECT, SciPy's mode='reflect'.
-
-    Args:
-        image_HWC: (H, W, C), any real dtype; H and W at least 2.
-        matrix_23: (2, 3), output pixel to input pixel (`affine_matrix`).
-
-    Returns:
-        (H, W, C) float32, on the input's scale.
-    """
-    height, width, channels = image_HWC.shape
-    y_H1 = jnp.arange(height, dtype=jnp.float32)[:, None]
-    x_1W = jnp.arange(width, dtype=jnp.float32)[None, :]
-    (m00, m01, m02), (m10, m11, m12) = matrix_23
-    x_HW = _reflect(m00 * x_1W + m01 * y_H1 + m02, width)
-    y_HW = _reflect(m10 * x_1W + m11 * y_H1 + m12, height)
-    # The top left one of the four neighbours; on the last row and column the one before it, with
-    # a weight of zero, so that all four are always inside.
-    left_HW = jnp.minimum(jnp.floor(x_HW), width - 2)
-    top_HW = jnp.minimum(jnp.floor(y_HW), height - 2)
-    right_weight_HW, bottom_weight_HW = x_HW - left_HW, y_HW - top_HW
-    place_HW = top_HW.astype(jnp.int32) * width + left_HW.astype(jnp.int32)
-
-    pixel_CN = image_HWC.reshape(-1, channels).T.astype(jnp.float32)
-
-    def at(index_HW: jax.Array) -> jax.Array:
-        return pixel_CN.at[:, index_HW].get(mode="promise_in_bounds")
-
-    def between(first: jax.Array, second: jax.Array, weight_HW: jax.Array) -> jax.Array:
-        return first * (1 - weight_HW) + second * weight_HW
-
-    top_CHW = between(at(place_HW), at(place_HW + 1), right_weight_HW)
-    bottom_CHW = between(at(place_HW + width), at(place_HW + width + 1), right_weight_HW)
-    return between(top_CHW, bottom_CHW, bottom_weight_HW).transpose(1, 2, 0)
-
-
-def _reflect(position: jax.Array, size: int) -> jax.Array:
-    """Folds positions on the pixel axis into [0, size - 1] by reflection about the edges."""
-    # Written with floor: XLA's remainder is several times slower on a CPU.
-    edge = position + 0.5
-    edge = edge - 2 * size * jnp.floor(edge / (2 * size))
-    edge = jnp.minimum(edge, 2 * size - edge)
-    # Within half a pixel of an edge both neighbours are the edge pixel.
-    return jnp.clip(edge - 0.5, 0, size - 1)
-
-
-# Colour
-
-
 def random_colour(
     key: jax.Array, image_HWC: jax.Array, settings: ml_collections.ConfigDict
 ) -> tuple[jax.Array, jax.Array]:
-    """Draws brightness, contrast, saturation and hue as one map for `adjust_colour`.
+    """Draws brightness, contrast, saturation and hue as one map for `image_ops.adjust_colour`.
 
     Factors are uniform in 1 +- strength, the shift of hue in +-hue turns, as in torchvision's
     ColorJitter.
     """
     draw_4 = 2 * jax.random.uniform(key, (4,)) - 1
     mean_3 = jnp.mean(image_HWC, (0, 1), dtype=jnp.float32)
-    return colour_matrix(
+    return image_ops.colour_matrix(
         mean_3,
         brightness=1 + settings.brightness * draw_4[0],
         contrast=1 + settings.contrast * draw_4[1],
         saturation=1 + settings.saturation * draw_4[2],
         hue=settings.hue * draw_4[3],
     )
-
-
-def colour_matrix(
-    mean_3: jax.Array,
-    *,
-    brightness: float | jax.Array,
-    contrast: float | jax.Array,
-    saturation: float | jax.Array,
-    hue: float | jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """Brightness, then contrast, then saturation, then hue, as one affine map of RGB.
-
-    The first three are torchvision's: scale the image; blend it with its mean grey; blend every
-    pixel with its grey (BT.601 luma). Hue turns the chroma plane of YIQ, which keeps the grey and
-    is linear, where torchvision shifts HSV's hue; positive is from red towards green in both.
-    Nothing is clipped in between, where torchvision clips after each.
-
-    Args:
-        mean_3: the image's mean colour (contrast keeps its grey).
-        brightness, contrast, saturation: factors; 1 changes nothing, 0 is black, flat, grey.
-        hue: shift in turns; 0 changes nothing.
-
-    Returns:
-        matrix_33 and offset, on the image's scale: see `adjust_colour`.
-    """
-    angle = -2 * jnp.pi * jnp.asarray(hue, jnp.float32)  # I to Q runs from red to magenta
-    cos, sin = saturation * jnp.cos(angle), saturation * jnp.sin(angle)
-    to_yiq, to_rgb = jnp.asarray(_RGB_TO_YIQ, jnp.float32), jnp.asarray(_YIQ_TO_RGB, jnp.float32)
-    y, i, q = to_yiq
-    # Written out: a product of small matrices would run in TF32 on a GPU.
-    turned = jnp.stack([y, cos * i - sin * q, sin * i + cos * q])
-    matrix_33 = jnp.sum(to_rgb[:, :, None] * turned[None], 1) * brightness * contrast
-    offset = (1 - contrast) * brightness * jnp.sum(mean_3 * y)
-    return matrix_33, offset
-
-
-def adjust_colour(image_HWC: jax.Array, matrix_33: jax.Array, offset: jax.Array) -> jax.Array:
-    """matrix_33 @ rgb + offset for every pixel: float32 on the image's scale, not clipped."""
-    pixel_3N = image_HWC.reshape(-1, 3).T.astype(jnp.float32)
-    pixel_3N = jnp.matmul(matrix_33, pixel_3N, precision=jax.lax.Precision.HIGHEST) + offset
-    return pixel_3N.T.reshape(image_HWC.shape)
-
-
-# Noise
 
 
 def gaussian(key: jax.Array, shape: Sequence[int]) -> jax.Array:

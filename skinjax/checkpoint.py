@@ -1,7 +1,10 @@
 """Orbax checkpoints: parameters, training state, data iterator, and a description of it all."""
 
+import contextlib
+import errno
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from skinjax import config as config_lib
+from skinjax import metrics, parallel
 from skinjax.errors import InputError
 from skinjax.train_step import TrainState
 
@@ -51,14 +56,13 @@ class Checkpointer:
         directory: Path,
         *,
         metric: str,
-        higher_is_better: bool,
         keep_best: int = 1,
         read_only: bool = False,
     ) -> None:
         """Opens a folder of checkpoints; `metric` chooses the best among those that have it."""
         self.directory = Path(directory).resolve()
         self._metric = metric
-        self._sign = 1 if higher_is_better else -1
+        self._sign = 1 if metrics.direction(metric) == "max" else -1
         policy = preservation_policy.AnyPreservationPolicy(
             [
                 preservation_policy.LatestN(_LATEST_KEPT),
@@ -75,6 +79,7 @@ class Checkpointer:
                 preservation_policy=policy,
                 read_only=read_only,
                 create=not read_only,
+                cleanup_tmp_directories=not read_only,  # of a save that a kill cut off
                 enable_async_checkpointing=not read_only,
             ),
             item_names=("variables", "training", "data", "description"),
@@ -93,25 +98,41 @@ class Checkpointer:
             return
         host = jax.tree.map(lambda leaf: np.array(leaf), state)
         metrics = description.metrics if self._metric in description.metrics else None
-        self._manager.save(
-            description.step,
-            args=ocp.args.Composite(
-                variables=ocp.args.StandardSave(_variables(host)),
-                training=ocp.args.StandardSave(_training(host)),
-                data=ocp.args.JsonSave({"state": data_state}),
-                description=ocp.args.JsonSave({"format": _FORMAT, **asdict(description)}),
-            ),
-            metrics=metrics,
-            force=True,
-        )
+        with self._clear_errors():
+            self._manager.save(
+                description.step,
+                args=ocp.args.Composite(
+                    variables=ocp.args.StandardSave(_variables(host)),
+                    training=ocp.args.StandardSave(_training(host)),
+                    data=ocp.args.JsonSave({"state": data_state}),
+                    description=ocp.args.JsonSave({"format": _FORMAT, **asdict(description)}),
+                ),
+                metrics=metrics,
+                force=True,
+            )
 
     def wait(self) -> None:
-        """Waits until what was saved is on the disk; raises what went wrong while writing it."""
-        self._manager.wait_until_finished()
+        """Waits until what was saved is on the disk; raises OSError where the disk is full."""
+        with self._clear_errors():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        """Turns a full disk, however Orbax words it, into an OSError, and removes the half."""
+        try:
+            yield
+        except Exception as error:
+            full = "No space left" in str(error) or getattr(error, "errno", 0) == errno.ENOSPC
+            if not full:
+                raise
+            for half in self.directory.glob("*.orbax-checkpoint-tmp"):
+                shutil.rmtree(half, ignore_errors=True)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory)) from error
 
     def close(self) -> None:
         """Waits and releases the folder."""
-        self._manager.close()
+        with self._clear_errors():
+            self._manager.close()
 
     def steps(self) -> list[int]:
         """Lists the steps that have a finished checkpoint, ascending."""
@@ -146,13 +167,17 @@ class Checkpointer:
         if which == "latest":
             return steps[-1]
         if which == "best":
-            scored = {s: self.describe(s).metrics.get(self._metric) for s in steps}
-            known = {s: self._sign * v for s, v in scored.items() if v is not None}
-            if known:
-                return max(known, key=lambda s: (known[s], s))
+            described = {step: self._describe_or_none(step) for step in steps}
+            scored = {
+                step: self._sign * about.metrics[self._metric]
+                for step, about in described.items()
+                if about is not None and self._metric in about.metrics
+            }
+            if scored:
+                return max(scored, key=lambda step: (scored[step], step))
             logging.warning("no checkpoint has %s; taking the latest", self._metric)
             return steps[-1]
-        if which.isdigit() and int(which) in steps:
+        if which.isdecimal() and int(which) in steps:
             return int(which)
         raise InputError(
             f"--checkpoint={which} is none of best, latest or a step of {self.directory}; "
@@ -163,11 +188,21 @@ class Checkpointer:
         """Describes each checkpoint in a line: step, epoch and metric."""
         lines = []
         for step in self.steps():
-            about = self.describe(step)
+            about = self._describe_or_none(step)
+            if about is None:
+                lines.append(f"step {step}, unreadable")
+                continue
             value = about.metrics.get(self._metric)
             metric = "not evaluated" if value is None else f"{self._metric} {value:.4f}"
             lines.append(f"step {step}, epoch {about.epoch:.2f}, {metric}")
         return lines
+
+    def _describe_or_none(self, step: int) -> Description | None:
+        try:
+            return self.describe(step)
+        except InputError as error:
+            logging.warning("%s", error)
+            return None
 
     def restore_variables(self, step: int) -> dict[str, Any]:
         """Reads `params` and `batch_stats` as NumPy arrays; raises InputError where it can't."""
@@ -209,37 +244,43 @@ class Checkpointer:
         return state, restored["data"]["state"]
 
     def set_aside(self, step: int) -> None:
-        """Moves an unreadable checkpoint out of the way, so that training can pass its step."""
+        """Moves an unreadable checkpoint out of the way, so that training can pass its step.
+
+        All processes call it together.
+        """
         self._manager.close()
+        parallel.on_main_process(lambda: self._move_aside(step))
+        self._manager = self._open()
+
+    def _move_aside(self, step: int) -> None:
         aside = self.directory.parent / "unreadable_checkpoints"
         aside.mkdir(exist_ok=True)
         shutil.rmtree(aside / str(step), ignore_errors=True)
         (self.directory / str(step)).rename(aside / str(step))
-        self._manager = self._open()
 
 
-def open_run(workdir: Path) -> tuple[Checkpointer, Any]:
-    """Opens a work directory's checkpoints for reading, with its config.
+def open_run(workdir: Path) -> tuple[Checkpointer, ConfigDict]:
+    """Opens a work directory's checkpoints for reading, with the config that they hold.
+
+    The folder of checkpoints is enough: nothing else of the work directory is read.
 
     Raises:
-      InputError: it is not a work directory, or has no checkpoints.
+      InputError: it is not a work directory, or has no checkpoint that can be read.
     """
-    workdir = Path(workdir)
-    if not (workdir / "config.json").is_file() or not (workdir / "checkpoints").is_dir():
+    directory = Path(workdir) / "checkpoints"
+    if not directory.is_dir():
         raise InputError(
-            f"{workdir} is not a work directory of a training run (it lacks config.json or "
-            "checkpoints); give the --workdir that was trained"
+            f"{workdir} is not a work directory of a training run (it has no folder checkpoints); "
+            "give the --workdir that was trained"
         )
-    from skinjax import metrics
-
-    config = config_lib.load_config(workdir / "config.json")
-    checkpointer = Checkpointer(
-        workdir / "checkpoints",
-        metric=config.checkpoint.metric,
-        higher_is_better=metrics.direction(config.checkpoint.metric) == "max",
-        read_only=True,
-    )
-    return checkpointer, config
+    # Which metric chooses the best stands in the checkpoints, so they are opened twice.
+    with contextlib.closing(Checkpointer(directory, metric="loss", read_only=True)) as any_metric:
+        steps = reversed(any_metric.steps())
+        about = next(filter(None, map(any_metric._describe_or_none, steps)), None)
+    if about is None:
+        raise InputError(f"{directory} has no finished checkpoint that can be read; train first")
+    config = config_lib.from_json(about.config, origin=f"checkpoint {about.step} in {directory}")
+    return Checkpointer(directory, metric=config.checkpoint.metric, read_only=True), config
 
 
 def _variables(state: TrainState) -> dict[str, Any]:

@@ -12,19 +12,32 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from skinjax.errors import InputError
 
+# What no other module checks where it uses it.
 _CHOICES = {
-    "data.source": ("ham10000", "synthetic"),
-    "data.encoding": ("raw", "png", "jpeg"),
     "data.train_on": ("train", "all"),
-    "model.dtype": ("float32", "bfloat16", "float16"),
     "model.frozen_batch_norm": ("running", "batch"),
-    "loss.name": ("cross_entropy", "focal"),
-    "loss.reduction": ("batch", "weights"),
     "parallel.mode": ("pmap", "shard_map"),
+}
+_AT_LEAST = {
+    "seed": 0,
+    "epochs": 1,
+    "batch_size": 1,
+    "evaluate.batch_size": 0,
+    "evaluate.every_epochs": 1,
+    "checkpoint.keep_best": 1,
+    "checkpoint.every_steps": 0,
+    "log.every_steps": 1,
+    "optimizer.learning_rate": 0,
+    "optimizer.start_factor": 0,
+    "optimizer.end_factor": 0,
+    "optimizer.eps": 0,
+    "optimizer.weight_decay": 0,
+    "optimizer.clip_norm": 0,
 }
 
 
@@ -178,13 +191,13 @@ def _checkpoint() -> ConfigDict:
         {
             "metric": "balanced_accuracy",  # on validation, chooses the best
             "keep_best": 1,
-            "every_steps": 0,  # besides at each evaluation; 0 is only there
+            "every_steps": 0,  # besides at the end of each epoch; 0 is only there
         }
     )
 
 
 def check(config: ConfigDict) -> None:
-    """Checks what can be checked without data, model or devices.
+    """Checks what the config holds by itself; `experiment.check` adds what its users check.
 
     Raises:
       InputError: naming the field, its value and what is allowed.
@@ -193,31 +206,26 @@ def check(config: ConfigDict) -> None:
         value = read_field(config, name)
         if value not in choices:
             raise InputError(f"config.{name} is {value!r}; it must be one of {', '.join(choices)}")
-    for name in (
-        "batch_size",
-        "epochs",
-        "data.image_size",
-        "log.every_steps",
-        "evaluate.every_epochs",
-        "checkpoint.keep_best",
-    ):
-        if read_field(config, name) < 1:
-            raise InputError(f"config.{name} is {read_field(config, name)}; it must be at least 1")
-    for name in (
-        "optimizer.learning_rate",
-        "optimizer.start_factor",
-        "optimizer.weight_decay",
-        "optimizer.end_factor",
-        "optimizer.clip_norm",
-        "loss.class_weight_exponent",
-    ):
+    for name, least in _AT_LEAST.items():
         value = read_field(config, name)
-        if not 0 <= value < float("inf"):
-            raise InputError(f"config.{name} is {value}; it must be zero or more, and finite")
-    for name in ("optimizer.warmup_fraction", "loss.label_smoothing", "model.drop_path"):
-        if not 0 <= read_field(config, name) < 1:
-            raise InputError(f"config.{name} is {read_field(config, name)}; it must be in [0, 1)")
+        if not least <= value < float("inf"):  # also refuses NaN
+            raise InputError(f"config.{name} is {value}; it must be finite and at least {least}")
+    for name in ("optimizer.warmup_fraction", "optimizer.b1", "optimizer.b2"):
+        value = read_field(config, name)
+        if not 0 <= value < 1:
+            raise InputError(f"config.{name} is {value}; it must be in [0, 1)")
+    mean, std = config.normalize.mean, config.normalize.std
+    if not (len(mean) == len(std) == 3 and np.isfinite([*mean, *std]).all() and min(std) > 0):
+        raise InputError(
+            f"config.normalize has mean {mean} and std {std}; each must be three finite numbers, "
+            "one for each of red, green and blue, and std above zero"
+        )
     for i, one in enumerate(config.phases):
+        if not isinstance(one, ConfigDict) or set(one) != set(phase(("*",), epochs=1)):
+            raise InputError(
+                f"config.phases[{i}] is {one!r}; phases are described in the config file, with "
+                "skinjax.config.phase(...)"
+            )
         if one.epochs < 1 or not one.trainable:
             raise InputError(f"config.phases[{i}] needs at least 1 epoch and 1 trainable stage")
 
@@ -302,7 +310,9 @@ def _flatten(value: dict, prefix: str = "") -> Iterable[tuple[str, Any]]:
             yield f"{prefix}{key}", item
 
 
-def _fill(config: ConfigDict, values: dict, origin: str, prefix: str = "") -> None:
+def _fill(config: ConfigDict, values: Any, origin: str, prefix: str = "") -> None:
+    if not isinstance(values, dict):
+        raise InputError(f"{origin} has {values!r} where {prefix or 'the config'} holds fields")
     for key, value in values.items():
         if key not in config:
             hint = nearest(prefix + key, field_names(default_config()))
@@ -310,4 +320,7 @@ def _fill(config: ConfigDict, values: dict, origin: str, prefix: str = "") -> No
         if isinstance(config[key], ConfigDict):
             _fill(config[key], value, origin, f"{prefix}{key}.")
         else:
-            config[key] = _tuples(value)
+            try:
+                config[key] = _tuples(value)
+            except TypeError as error:
+                raise InputError(f"{origin}, field {prefix}{key}: {error}") from None

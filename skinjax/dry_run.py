@@ -3,20 +3,20 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from skinjax import config as config_lib
 from skinjax import config_file, evaluate, parallel, phases
-from skinjax.data import builder, splits
+from skinjax import experiment as experiment_lib
+from skinjax.data import builder, pipeline, splits
 from skinjax.experiment import Experiment, memory_estimate, parameters_by_stage
 
 
 def describe(config: ConfigDict) -> str:
-    """Describes a run of this config as text; reads the records, but decodes and trains nothing.
+    """Describes a run of this config as text; reads (or draws) the records and trains nothing.
 
     Raises:
       InputError: as `train.train` would.
     """
-    config_lib.check(config)
     parallel.initialize(config.parallel)
+    experiment_lib.check(config)
     reading, split_N = builder.read_and_split(config)
     classes = reading.classes
     label_N = np.array([record.label for record in reading.records])
@@ -27,9 +27,8 @@ def describe(config: ConfigDict) -> str:
     trained_on = evaluate.SPLITS if config.data.train_on == "all" else ("train",)
     counts_C = np.sum([counts[split] for split in trained_on], axis=0)
     experiment = Experiment.create(config, classes, counts_C)
-    parallel.check_batch_size(config.batch_size, experiment.mapper.num_devices)
     stages = experiment.model.stages
-    steps_per_epoch = int(counts_C.sum()) // config.batch_size
+    steps_per_epoch = pipeline.steps_per_epoch(int(counts_C.sum()), config.batch_size)
     sections = [
         "config:\n" + config_file.describe(config),
         f"classes: {', '.join(classes)}\nrecords: "

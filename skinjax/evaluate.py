@@ -10,9 +10,10 @@ import jax
 import numpy as np
 from absl import logging
 
-from skinjax import checkpoint, logs, metrics, parallel, predictions, report, workdir
+from skinjax import checkpoint, logs, metrics, parallel, predictions, report
+from skinjax import workdir as workdir_lib
 from skinjax.data import builder, pipeline, splits
-from skinjax.errors import InputError
+from skinjax.errors import InputError, NonFiniteLossError
 from skinjax.experiment import Experiment
 
 SPLITS = splits.SPLITS
@@ -73,21 +74,39 @@ def predict_split(
 
 
 def split_metrics(experiment: Experiment, predicted: SplitPredictions) -> dict[str, Any]:
-    """Every metric of a split's predictions, and the config's `loss` with them."""
+    """Every metric of a split's predictions, and the config's `loss` with them.
+
+    Raises:
+      NonFiniteLossError: a prediction is not finite.
+    """
+    whole_N = np.isfinite(predicted.probability_NC).all(axis=1)
+    if not whole_N.all():
+        raise NonFiniteLossError(
+            f"{np.sum(~whole_N)} of {len(whole_N)} predictions are not finite; try "
+            "config.model.dtype=float32, or a smaller config.optimizer.learning_rate in training"
+        )
     computed = metrics.compute(predicted.probability_NC, predicted.label_N, experiment.classes)
     return {"loss": predicted.loss, **computed}
 
 
-def evaluate(run_dir: str | Path, *, which: str = "best", split: str = "test") -> dict[str, Any]:
+def evaluate(
+    workdir: str | Path,
+    *,
+    which: str = "best",
+    split: str = "test",
+    raw_dir: str | None = None,
+    prepared_dir: str | None = None,
+) -> dict[str, Any]:
     """Evaluates a checkpoint of a work directory on one of its splits and writes the report.
 
     Writes `evaluation/<split>/` with `predictions_<split>.csv`, `metrics.json`, the text of a
     classification report and plots.
 
     Args:
-      run_dir: a work directory that `train` made.
+      workdir: a work directory that `train` made.
       which: "best", "latest" or a step.
       split: "train", "val" or "test".
+      raw_dir, prepared_dir: in place of those of the config, where the data has moved.
 
     Returns:
       The metrics, as in `metrics.json`.
@@ -95,15 +114,17 @@ def evaluate(run_dir: str | Path, *, which: str = "best", split: str = "test") -
     Raises:
       InputError: there is no such run, checkpoint or split, or the data is not what it was.
     """
-    run_dir = Path(run_dir)
+    workdir = Path(workdir)
     if split not in SPLITS:
         raise InputError(f"--split={split} is none of {', '.join(SPLITS)}")
-    checkpointer, config = checkpoint.open_run(run_dir)
+    checkpointer, config = checkpoint.open_run(workdir)
     if config.data.train_on == "all":
         raise InputError(
-            f"{run_dir} was trained on every split (data.train_on=all): no split is left that "
+            f"{workdir} was trained on every split (data.train_on=all): no split is left that "
             "could tell how good it is; train with data.train_on=train to evaluate"
         )
+    config.data.raw_dir = raw_dir or config.data.raw_dir
+    config.data.prepared_dir = prepared_dir or config.data.prepared_dir
     # Evaluating is one process on whatever devices there are, however the run was trained.
     config.parallel.update(distributed=False, num_devices=0)
     parallel.initialize(config.parallel)
@@ -122,7 +143,7 @@ def evaluate(run_dir: str | Path, *, which: str = "best", split: str = "test") -
         **split_metrics(experiment, predicted),
     }
     if parallel.is_main_process():
-        directory = workdir.evaluation_dir(run_dir, split)
+        directory = workdir_lib.evaluation_dir(workdir, split)
         directory.mkdir(parents=True, exist_ok=True)
         title = f"{config.model.name} on {config.data.source}"
         _write(directory, prepared, predicted, computed, title)

@@ -13,16 +13,32 @@ from flax import linen as nn
 from flax.training.dynamic_scale import DynamicScale
 from ml_collections import ConfigDict
 
-from skinjax import augment, losses, models, optimizer, parallel
+from skinjax import augment, losses, metrics, models, optimizer, parallel
+from skinjax import config as config_lib
 from skinjax.data import splits
 from skinjax.errors import InputError
-from skinjax.phases import Params, Phase, split_params, stage_of
+from skinjax.phases import Params, Phase, frozen_batch_norm, merge_params, split_params, stage_of
 from skinjax.train_step import TrainState, eval_step, train_step
+
+
+def check(config: ConfigDict) -> None:
+    """Checks all of a config that needs no data, before any data is prepared.
+
+    Raises:
+      InputError: naming the field, its value and what is allowed.
+    """
+    config_lib.check(config)
+    metrics.direction(config.checkpoint.metric)
+    augment.check(config.augment)
+    losses.from_config(config.loss)
+    models.create(config.model, num_classes=2, axis_name=None)
+    devices = parallel.select_devices(config.parallel.num_devices)
+    parallel.check_batch_size(config.batch_size, len(devices))
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """The functions of one config on one class list; `create` checks the config against both."""
+    """The functions of one config on one class list; `check` comes first."""
 
     config: ConfigDict
     classes: tuple[str, ...]
@@ -42,10 +58,8 @@ class Experiment:
           class_counts_C: records of each class that are trained on.
 
         Raises:
-          InputError: the config does not fit the model, the classes or the devices.
+          InputError: the config does not fit the classes.
         """
-        augment.check(config.augment)
-        losses.from_config(config.loss)
         if config.loss.focal_alpha and len(config.loss.focal_alpha) != len(classes):
             raise InputError(
                 f"config.loss.focal_alpha has {len(config.loss.focal_alpha)} values; give one for "
@@ -154,19 +168,22 @@ def memory_estimate(experiment: Experiment, phase: Phase) -> dict[str, int]:
     image = jax.ShapeDtypeStruct((batch_size, size, size, 3), jnp.float32)
 
     def residuals(variables: Any, image_BHWC: jax.Array, key: jax.Array) -> Any:
-        def forward(params: Params, image_BHWC: jax.Array) -> jax.Array:
+        trainable, frozen = split_params(variables["params"], phase)
+
+        def forward(trainable: Params, image_BHWC: jax.Array) -> jax.Array:
+            params = merge_params(trainable, frozen)
             return experiment.model.apply(
                 {"params": params, "batch_stats": variables["batch_stats"]},
                 image_BHWC,
                 train=True,
-                frozen=phase.frozen,
+                frozen=frozen_batch_norm(experiment.config, phase),
                 rngs={"dropout": key},
                 mutable=["batch_stats"],
             )[0]
 
         # One replica, so that batch norm finds its axis.
         replica = jax.vmap(forward, in_axes=(None, 0), axis_name=parallel.AXIS)
-        return jax.vjp(lambda params: replica(params, image_BHWC[None]), variables["params"])[1]
+        return jax.vjp(lambda trainable: replica(trainable, image_BHWC[None]), trainable)[1]
 
     kept = jax.eval_shape(residuals, shapes, image, jax.random.key(0))
     parameters, trained = _bytes(shapes), _bytes(trainable)

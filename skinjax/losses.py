@@ -1,6 +1,7 @@
 """Losses with one value per example, for integer or soft labels, and the terms of their mean."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -16,22 +17,25 @@ def from_config(settings: ml_collections.ConfigDict) -> Callable[[jax.Array, jax
     """The loss that `config.loss` names: (logits_BC, labels) -> loss_B.
 
     Raises:
-        InputError: an unknown name or reduction, or a number outside its range.
+        InputError: an unknown name or reduction, or a number outside its range or not finite.
     """
     if not 0.0 <= settings.label_smoothing < 1.0:
         raise InputError(
             f"loss.label_smoothing is {settings.label_smoothing}; expected 0 <= value < 1"
         )
-    if not settings.focal_gamma >= 0.0:
-        raise InputError(f"loss.focal_gamma is {settings.focal_gamma}; expected 0 or more")
-    if not settings.class_weight_exponent >= 0.0:
+    if not 0.0 <= settings.focal_gamma < math.inf:
+        raise InputError(
+            f"loss.focal_gamma is {settings.focal_gamma}; expected a finite number, 0 or more"
+        )
+    if not 0.0 <= settings.class_weight_exponent < math.inf:
         raise InputError(
             f"loss.class_weight_exponent is {settings.class_weight_exponent}; expected 0 (no "
-            "weights) or more, such as 0.5 or 1"
+            "weights) or a larger finite number, such as 0.5 or 1"
         )
-    if any(not alpha >= 0.0 for alpha in settings.focal_alpha):
+    if any(not 0.0 <= alpha < math.inf for alpha in settings.focal_alpha):
         raise InputError(
-            f"loss.focal_alpha is {tuple(settings.focal_alpha)}; expected no number below 0"
+            f"loss.focal_alpha is {tuple(settings.focal_alpha)}; expected finite numbers, each "
+            "0 or more, or () for none"
         )
     _check_reduction(settings.reduction)
     losses = {

@@ -5,13 +5,23 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
+
+from skinjax.errors import InputError, SkinjaxError, StoppedError
 
 _DISCLAIMER = "For research and education, not for diagnosis."
 _VERBS = ("train", "evaluate")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, like every other wrong input."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="skinjax",
         description="Trains and evaluates classifiers of skin lesions. " + _DISCLAIMER,
         epilog="With no verb it trains. `skinjax VERB --help` says more.",
@@ -48,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--split", default="test", metavar="train|val|test", help="which (default: test)"
     )
+    for name in ("raw_dir", "prepared_dir"):
+        evaluate.add_argument(
+            f"--{name}", metavar="DIR", help=f"in place of the run's data.{name}, if it has moved"
+        )
     evaluate.add_argument(
         "--list", action="store_true", help="list the checkpoints: step, epoch and metric"
     )
@@ -64,8 +78,6 @@ def _train(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         print(dry_run.describe(config))
         return
     if not arguments.workdir:
-        from skinjax.errors import InputError
-
         raise InputError("train needs --workdir=DIR (or --dry_run)")
     from skinjax.parallel import is_main_process
     from skinjax.train import train
@@ -79,7 +91,6 @@ def _train(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
 
 def _evaluate(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     from skinjax import checkpoint, metrics
-    from skinjax.errors import InputError
 
     if overrides:
         raise InputError(f"evaluate does not know {overrides[0]}; see evaluate --help")
@@ -88,7 +99,13 @@ def _evaluate(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         return
     from skinjax.evaluate import evaluate
 
-    computed = evaluate(arguments.workdir, which=arguments.checkpoint, split=arguments.split)
+    computed = evaluate(
+        arguments.workdir,
+        which=arguments.checkpoint,
+        split=arguments.split,
+        raw_dir=arguments.raw_dir,
+        prepared_dir=arguments.prepared_dir,
+    )
     print(f"{arguments.split}: {metrics.summary_line(computed)}")
     print(f"report: {arguments.workdir}/evaluation/{arguments.split}/report.md. {_DISCLAIMER}")
 
@@ -100,12 +117,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv[0] not in _VERBS and argv[0].startswith("-") and argv[0] not in ("-h", "--help")
     ):
         argv = ["train", *argv]
-    arguments, overrides = _parser().parse_known_args(argv)
     verbs = {"train": _train, "evaluate": _evaluate}
     _log_to_stderr()
-    from skinjax.errors import SkinjaxError, StoppedError
 
     try:
+        arguments, overrides = _parser().parse_known_args(argv)
         verbs[arguments.verb](arguments, overrides)
     except StoppedError as error:
         return _fail(error, 128 + error.signum)
@@ -113,7 +129,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _fail(f"the disk is full ({error.filename or 'while writing'}); make room", 1)
+            where = f": {error.filename}" if error.filename else ""
+            return _fail(f"the disk is full ({error.strerror}{where}); make room and go on", 1)
         return _fail(error, 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
@@ -134,8 +151,9 @@ def _log_to_stderr() -> None:
     flags.FLAGS.mark_as_parsed()  # absl logs a warning before; its flags are not used here
 
     def own_or_error(record: python_logging.LogRecord) -> bool:
-        own = os.path.dirname(os.path.abspath(__file__))
-        return record.pathname.startswith(own) or record.levelno >= python_logging.ERROR
+        # Orbax logs a traceback for what it raises as well, and that is told in one line.
+        foreign_error = record.levelno >= python_logging.ERROR and "orbax" not in record.pathname
+        return record.pathname.startswith(os.path.dirname(__file__)) or foreign_error
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     handler = logging.get_absl_handler()

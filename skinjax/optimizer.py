@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import traverse_util
 from ml_collections import ConfigDict
@@ -27,6 +28,14 @@ def schedule(settings: ConfigDict, phase: Phase) -> optax.Schedule:
         return decay
     warmup = optax.linear_schedule(settings.start_factor * peak, peak, warmup_steps)
     return optax.join_schedules([warmup, decay], [warmup_steps])
+
+
+def learning_rates(settings: ConfigDict, phase: Phase) -> np.ndarray:
+    """Returns the schedule as float32 `(phase.num_steps,)` on the host, for logs.
+
+    A float16 step that was skipped does not count for the schedule, so the log is ahead by those.
+    """
+    return np.asarray(jax.vmap(schedule(settings, phase))(jnp.arange(phase.num_steps)))
 
 
 def create(settings: ConfigDict, phase: Phase) -> optax.GradientTransformation:

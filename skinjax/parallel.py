@@ -171,17 +171,29 @@ def _host_part(array: np.ndarray, index: tuple[slice, ...]) -> np.ndarray:
     return array[index]
 
 
+def on_main_process(work: Callable[[], Any]) -> Any:
+    """Runs `work` on the main process while the others wait; returns its result there, else None.
+
+    Raises:
+      InputError: on the others, where it failed on the main process, which says why.
+    """
+    if not is_main_process():
+        if any_process(False):
+            raise InputError("the main process failed; see its message")
+        return None
+    try:
+        result = work()
+    except BaseException:
+        any_process(True)
+        raise
+    any_process(False)
+    return result
+
+
 def main_process_first(work: Callable[[], Any]) -> Any:
     """Runs `work` on the main process, then on the others, which find it done."""
-    from jax.experimental import multihost_utils
-
-    if jax.process_count() == 1 or is_main_process():
-        result = work()
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("main_process_first")
-        if not is_main_process():
-            result = work()
-    return result
+    result = on_main_process(work)
+    return result if is_main_process() else work()
 
 
 def any_process(flag: bool) -> bool:

@@ -100,9 +100,9 @@ def _expand(names: Sequence[str], stages: Sequence[str], index: int) -> tuple[st
     return tuple(stage for stage in stages if stage in names)
 
 
-def phase_at(phases: Sequence[Phase], step: int) -> Phase:
-    """Returns the phase of the step that follows `step` finished ones (at the end, the last)."""
-    return next((phase for phase in phases if step < phase.end_step), phases[-1])
+def frozen_batch_norm(config: ConfigDict, phase: Phase) -> tuple[str, ...]:
+    """Returns the stages whose batch norm keeps to its running statistics in a phase."""
+    return phase.frozen if config.model.frozen_batch_norm == "running" else ()
 
 
 def stage_of(path: tuple[str, ...]) -> str:

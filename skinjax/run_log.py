@@ -66,7 +66,6 @@ class RunLog:
         )
         self._start_epoch()
         self._interval = (time.monotonic(), start_step)
-        self._skipped = 0
 
     def step(self, step: int, phase: int, learning_rate: float, outputs: dict[str, Any]) -> None:
         """Takes the outputs of one step, on the host.
@@ -76,13 +75,12 @@ class RunLog:
             scale mends.
         """
         loss, finite = float(outputs["loss"]), bool(outputs["finite"])
-        if not finite and outputs["loss_scale"] >= 1:
-            self._skipped += 1
-        elif not math.isfinite(loss) or not finite or not math.isfinite(outputs["grad_norm"]):
+        overflow = not finite and outputs["loss_scale"] >= 1  # the next, smaller scale mends it
+        if not overflow and not (math.isfinite(loss) and math.isfinite(outputs["grad_norm"])):
             raise NonFiniteLossError(
                 f"the loss at step {step} is not finite (loss {loss}, gradient norm "
-                f"{float(outputs['grad_norm'])}): training stopped, and the last checkpoint is "
-                "from before it; try a smaller config.optimizer.learning_rate"
+                f"{float(outputs['grad_norm'])}): training stopped, and nothing of it is "
+                "saved; try a smaller config.optimizer.learning_rate"
             )
         if math.isfinite(loss):
             self._losses.append(loss)
@@ -153,7 +151,7 @@ class RunLog:
             "loss": float(outputs["loss"]),
             "grad_norm": float(outputs["grad_norm"]),
             "loss_scale": float(outputs["loss_scale"]),
-            "skipped": self._skipped,
+            "skipped": int(outputs["skipped"]),
             "images_per_second": round(
                 (step - first) * len(outputs["label_B"]) / max(now - began, 1e-9), 2
             ),

@@ -1,11 +1,8 @@
 """The training loop: from a config and a work directory to checkpoints and logs."""
 
 import contextlib
-import signal
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import jax
@@ -14,24 +11,23 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from skinjax import config as config_lib
-from skinjax import evaluate, logs, metrics, optimizer, parallel, phases, report, workdir
+from skinjax import evaluate, logs, metrics, optimizer, parallel, phases, report, stopping
+from skinjax import experiment as experiment_lib
+from skinjax import workdir as workdir_lib
 from skinjax.checkpoint import Checkpointer, Description
 from skinjax.data import builder, pipeline
-from skinjax.errors import OriginError, StoppedError
+from skinjax.errors import InputError, NonFiniteLossError, OriginError
 from skinjax.experiment import Experiment
 from skinjax.run_log import RunLog
 from skinjax.train_step import TrainState
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_AGREE_EVERY = 10  # steps between the processes' agreements on whether to stop
 
-
-def train(config: ConfigDict, run_dir: str | Path) -> dict[str, Any]:
+def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     """Trains a config in a work directory, or goes on where an earlier run of it stopped.
 
     Args:
       config: from `config.default_config()`.
-      run_dir: made if missing; holds the config, logs, checkpoints and plots.
+      workdir: made if missing; holds the config, logs, checkpoints and plots.
 
     Returns:
       `step`, `epoch` and validation `metrics` of the best checkpoint (of the latest, without
@@ -43,25 +39,21 @@ def train(config: ConfigDict, run_dir: str | Path) -> dict[str, Any]:
       StoppedError: SIGTERM or SIGINT came; everything is saved.
       OSError: the disk is full or can't be written.
     """
-    run_dir = Path(run_dir)
-    config_lib.check(config)
-    metrics.direction(config.checkpoint.metric)
-    workdir.check_config(run_dir, config)
+    workdir = Path(workdir)
+    workdir_lib.check_config(workdir, config)
     parallel.initialize(config.parallel)
+    experiment_lib.check(config)
     prepared = parallel.main_process_first(lambda: builder.prepare(config))
     trained_on = evaluate.SPLITS if config.data.train_on == "all" else ("train",)
     counts_C = np.sum([prepared.counts[split] for split in trained_on], axis=0)
     experiment = Experiment.create(config, prepared.classes, counts_C)
-    parallel.check_batch_size(config.batch_size, experiment.mapper.num_devices)
     loop = _Loop(experiment, prepared, trained_on)
     with contextlib.ExitStack() as stack:
-        if parallel.is_main_process():
-            stack.enter_context(workdir.claim(run_dir))
-            workdir.check_config(run_dir, config)  # again, now that no other run can come between
-            devices = [f"{device.platform} {device.device_kind}" for device in jax.devices()]
-            logs.describe_run(run_dir, config, devices=devices)
-        stop = stack.enter_context(_stop_signals())
-        return loop.run(run_dir, stop)
+        parallel.on_main_process(lambda: stack.enter_context(workdir_lib.claim(workdir)))
+        # Again, now that no other run can come in between.
+        parallel.on_main_process(lambda: workdir_lib.check_config(workdir, config))
+        stop = stack.enter_context(stopping.on_signals())
+        return loop.run(workdir, stop)
 
 
 class _Loop:
@@ -87,25 +79,27 @@ class _Loop:
         )
         self._batches = iter(dataset)
         self._val = prepared.source(("val",)) if config.data.train_on == "train" else None
-        self._steps_per_epoch = len(source) // config.batch_size
+        if self._val is not None and len(self._val) == 0:
+            logging.warning("there are no validation images: nothing chooses the best checkpoint")
+            self._val = None
+        self._steps_per_epoch = pipeline.steps_per_epoch(len(source), config.batch_size)
         self._phases = phases.resolve(config, experiment.model.stages, self._steps_per_epoch)
         self._total_steps = self._phases[-1].end_step
         self._eval_step = experiment.eval_step()
 
-    def run(self, run_dir: Path, stop: "_Stop") -> dict[str, Any]:
+    def run(self, workdir: Path, stop: stopping.StopRequest) -> dict[str, Any]:
         """Trains to the last step, from the latest checkpoint that is whole."""
-        higher = metrics.direction(self._config.checkpoint.metric) == "max"
         with contextlib.ExitStack() as stack:
             self._checkpoints = Checkpointer(
-                workdir.checkpoint_dir(run_dir),
+                workdir_lib.checkpoint_dir(workdir),
                 metric=self._config.checkpoint.metric,
-                higher_is_better=higher,
                 keep_best=self._config.checkpoint.keep_best,
             )
             stack.callback(self._checkpoints.close)
             state, phase = self._restore() or self._initialize()
+            parallel.on_main_process(lambda: self._describe(workdir))
             self._log = RunLog(
-                run_dir,
+                workdir,
                 self._config,
                 self._prepared.classes,
                 start_step=int(state.step),
@@ -115,20 +109,31 @@ class _Loop:
             )
             if parallel.is_main_process():
                 title = f"{self._config.model.name} on {self._config.data.source}"
-                stack.callback(report.write_history, run_dir, title=title)  # stopped runs too
+                stack.callback(report.write_history, workdir, title=title)  # stopped runs too
             stack.callback(self._log.close)
             self._train(state, phase, stop)
             self._checkpoints.wait()
             best = self._checkpoints.describe(self._checkpoints.choose("best"))
         return {"step": best.step, "epoch": best.epoch, "metrics": best.metrics}
 
+    def _describe(self, workdir: Path) -> None:
+        devices = [f"{device.platform} {device.device_kind}" for device in jax.devices()]
+        logs.describe_run(workdir, self._config, devices=devices)
+
     def _initialize(self) -> tuple[TrainState, phases.Phase]:
         first = self._phases[0]
         return self._experiment.init_state(first, self._experiment.init_variables()), first
 
     def _restore(self) -> tuple[TrainState, phases.Phase] | None:
-        """Reads the latest checkpoint that is whole; those after it are set aside."""
+        """Reads the latest checkpoint that is whole; those after it are then set aside.
+
+        Raises:
+          OriginError: a checkpoint is of other data.
+          InputError: there are checkpoints, and none of them can be read.
+        """
+        unreadable: dict[int, str] = {}
         for step in reversed(self._checkpoints.steps()):
+            error = ""
             try:
                 about = self._checkpoints.describe(step)
                 self._check_origin(about)
@@ -136,16 +141,25 @@ class _Loop:
                 state, data_state = self._checkpoints.restore(step, self._template(phase))
             except OriginError:
                 raise
-            except Exception as error:  # whatever Orbax makes of a damaged file
+            except Exception as caught:  # whatever Orbax makes of a damaged file
+                error = (str(caught).splitlines() or [type(caught).__name__])[0][:200]
+            if parallel.any_process(bool(error)):
                 logging.warning(
                     "checkpoint %d can't be read, trying the one before: %s", step, error
                 )
-                if parallel.is_main_process():
-                    self._checkpoints.set_aside(step)
+                unreadable[step] = error
                 continue
+            for broken in unreadable:
+                self._checkpoints.set_aside(broken)
             self._batches.set_state(data_state)
             logging.info("going on from step %d of %d", step, self._total_steps)
             return state, phase
+        if unreadable:
+            step, error = next(iter(unreadable.items()))
+            raise InputError(
+                f"none of the checkpoints {', '.join(map(str, unreadable))} can be read (step "
+                f"{step}: {error}); restore them, or train in another --workdir"
+            )
         return None
 
     def _template(self, phase: phases.Phase) -> TrainState:
@@ -163,34 +177,34 @@ class _Loop:
                     "restore the files, or train in another --workdir"
                 )
 
-    def _train(self, state: TrainState, phase: phases.Phase, stop: "_Stop") -> None:
+    def _train(self, state: TrainState, phase: phases.Phase, stop: stopping.StopRequest) -> None:
         step = int(state.step)
         key = jax.random.key(self._config.seed)
-        state, train_step, learning_rate = self._enter(state, phase)
+        state, train_step, learning_rate_S = self._enter(state, phase)
         pending: dict[str, Any] | None = None
         while step < self._total_steps:
             if step == phase.end_step:
                 phase = self._phases[phase.index + 1]
                 state = self._experiment.next_phase(state, phase)
-                state, train_step, learning_rate = self._enter(state, phase)
+                state, train_step, learning_rate_S = self._enter(state, phase)
             batch = self._experiment.mapper.shard(next(self._batches))
             state, outputs = train_step(state, batch, key)
             step += 1
             # The step before this one is read while this one runs.
             self._read(pending)
-            rate = float(learning_rate(step - 1 - phase.first_step))
+            rate = float(learning_rate_S[step - 1 - phase.first_step])
             pending = {
                 "step": step,
                 "phase": phase.index,
                 "learning_rate": rate,
                 "outputs": outputs,
             }
-            stopping = stop.requested(step)
-            if stopping or self._is_checkpointed(step):
+            is_stopped = step < self._total_steps and stop.is_made(step)
+            if is_stopped or self._is_checkpointed(step):
                 self._read(pending)
                 pending = None
                 self._finish_epoch_and_save(step, phase, rate, state)
-            if stopping:
+            if is_stopped:
                 self._checkpoints.wait()
                 raise stop.error(step)
 
@@ -202,7 +216,7 @@ class _Loop:
         return (
             self._experiment.mapper.replicate(state),
             self._experiment.train_step(phase),
-            optimizer.schedule(self._config.optimizer, phase),
+            optimizer.learning_rates(self._config.optimizer, phase),
         )
 
     def _read(self, pending: dict[str, Any] | None) -> None:
@@ -225,7 +239,10 @@ class _Loop:
                 predicted = evaluate.predict_split(
                     self._experiment, self._eval_step, variables, self._val
                 )
-                val = evaluate.split_metrics(self._experiment, predicted)
+                try:
+                    val = evaluate.split_metrics(self._experiment, predicted)
+                except NonFiniteLossError as error:
+                    raise NonFiniteLossError(f"at step {step}, {error}") from None
             self._log.epoch(step, phase.index, learning_rate, val)
         scalars = {} if val is None else {"loss": val["loss"], **metrics.scalars(val)}
         self._checkpoints.save(
@@ -241,47 +258,3 @@ class _Loop:
                 fingerprint=self._prepared.fingerprint,
             ),
         )
-
-
-class _Stop:
-    """Whether a signal asked for a stop; on several processes, whether any of them got one."""
-
-    def __init__(self) -> None:
-        self._signum = 0
-
-    def handle(self, signum: int, frame: FrameType | None) -> None:
-        """Takes the first signal; a second one ends the process as it would have."""
-        del frame
-        self._signum = signum
-        signal.signal(signum, signal.SIG_DFL)
-        logging.warning("%s: saving after this step", signal.Signals(signum).name)
-
-    def requested(self, step: int) -> bool:
-        """Says whether to stop after `step`; the processes agree every few steps."""
-        if jax.process_count() == 1:
-            return self._signum != 0
-        return step % _AGREE_EVERY == 0 and parallel.any_process(self._signum != 0)
-
-    def error(self, step: int) -> StoppedError:
-        """The exception that ends the run."""
-        signum = self._signum or int(signal.SIGTERM)
-        name = signal.Signals(signum).name
-        return StoppedError(
-            f"stopped by {name} after step {step}, which is saved; the same command goes on from "
-            "there",
-            signum,
-        )
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # Python delivers signals to the main thread only
-        return
-    before = {signum: signal.signal(signum, stop.handle) for signum in _SIGNALS}
-    try:
-        yield stop
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

@@ -11,11 +11,13 @@ from flax.training.dynamic_scale import DynamicScale
 from jax import lax
 from ml_collections import ConfigDict
 
-from skinjax import augment, losses
-from skinjax.phases import Params, Phase, merge_params, split_params
+from skinjax import augment, image_ops, losses
+from skinjax.phases import Params, Phase, frozen_batch_norm, merge_params, split_params
 
 Batch = dict[str, jax.Array]
 Outputs = dict[str, jax.Array]
+
+_DROPOUT = 2**31 - 1  # folded into the key in place of a step, which augmentation folds in
 
 
 class TrainState(struct.PyTreeNode):
@@ -65,15 +67,17 @@ def train_step(
 
     Returns:
       The next state, and over the global batch: `loss`, `grad_norm` of what is trained, `finite`
-      (False where a float16 step was skipped), `loss_scale`, and `probability_BC`, `label_B`.
+      (False where a float16 step was skipped), `skipped` so far, `loss_scale`, `probability_BC`
+      and `label_B`.
     """
     local_batch_size = batch["label"].shape[0]
     replica = lax.axis_index(axis_name)
     keys_B = augment.example_keys(key, state.step, replica * local_batch_size, local_batch_size)
     image_BHWC = augment.augment(batch["image"], keys_B, settings=config.augment)
-    image_BHWC = augment.normalize(image_BHWC, config.normalize.mean, config.normalize.std)
-    # Dropout's masks are drawn for the replica's whole batch; the fold apart from the examples'.
-    dropout_key = jax.random.fold_in(jax.random.fold_in(keys_B[0], state.step), replica)
+    image_BHWC = image_ops.normalize(image_BHWC, config.normalize.mean, config.normalize.std)
+    # Dropout's masks are drawn for a replica's whole batch, so they depend on how many there are.
+    dropout_key = jax.random.fold_in(jax.random.fold_in(key, _DROPOUT), state.step)
+    dropout_key = jax.random.fold_in(dropout_key, replica)
     trainable, frozen = split_params(state.params, phase)
 
     def objective(trainable: Params) -> tuple[jax.Array, tuple[Params, jax.Array]]:
@@ -81,7 +85,7 @@ def train_step(
             {"params": merge_params(trainable, frozen), "batch_stats": state.batch_stats},
             image_BHWC,
             train=True,
-            frozen=phase.frozen if config.model.frozen_batch_norm == "running" else (),
+            frozen=frozen_batch_norm(config, phase),
             rngs={"dropout": dropout_key},
             mutable=["batch_stats"],
         )
@@ -97,10 +101,12 @@ def train_step(
     if state.loss_scale is not None:
         old = (state.params, state.batch_stats, state.opt_state)
         new = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+    skipped = state.skipped + jnp.where(finite, 0, 1).astype(jnp.int32)
     outputs = {
         "loss": lax.pmean(loss, axis_name),
         "grad_norm": optax.tree.norm(grads),
         "finite": finite,
+        "skipped": skipped,
         "loss_scale": jnp.float32(1) if loss_scale is None else loss_scale.scale,
         "probability_BC": lax.all_gather(nn.softmax(logits_BC), axis_name, tiled=True),
         "label_B": lax.all_gather(batch["label"], axis_name, tiled=True),
@@ -111,7 +117,7 @@ def train_step(
         batch_stats=new[1],
         opt_state=new[2],
         loss_scale=loss_scale,
-        skipped=state.skipped + jnp.where(finite, 0, 1).astype(jnp.int32),
+        skipped=skipped,
     ), outputs
 
 
@@ -136,7 +142,7 @@ def eval_step(
       and the loss's `numerator` and `denominator`, to be summed over batches and divided once.
     """
     image_BHWC = batch["image"] / jnp.float32(255)
-    image_BHWC = augment.normalize(image_BHWC, config.normalize.mean, config.normalize.std)
+    image_BHWC = image_ops.normalize(image_BHWC, config.normalize.mean, config.normalize.std)
     logits_BC: Any = model.apply(variables, image_BHWC, train=False)
     numerator, denominator = _loss_sums(logits_BC, batch, config, class_weights_C)
     gathered = {

@@ -10,12 +10,12 @@ from ml_collections import ConfigDict
 from skinjax import config as config_lib
 from skinjax.errors import InputError
 
-# What a resumed run may change: nothing here touches the parameters that come out.
+# What a resumed run may change: paths, speed and logging. With dropout, another number of devices
+# (in `parallel.`) draws other masks; all else that comes out is the same.
 _MAY_CHANGE = (
     "data.raw_dir",
     "data.prepared_dir",
     "data.num_threads",
-    "data.num_workers",
     "log.",
     "parallel.",
     "checkpoint.keep_best",
@@ -47,9 +47,7 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir={workdir} is a file; give a folder, it is made if missing")
     if not config_path(workdir).exists():
-        others = (
-            [p.name for p in workdir.iterdir() if p.name != ".lock"] if workdir.exists() else []
-        )
+        others = [path.name for path in _foreign(workdir)]
         if others:
             raise InputError(
                 f"--workdir={workdir} holds files that are no training run ({others[0]}, ...); "
@@ -65,6 +63,15 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
             f"--workdir={workdir} is of another config ({'; '.join(changed[:3])}"
             f"{'; ...' if len(changed) > 3 else ''}); give another folder, or the same config"
         )
+
+
+def _foreign(workdir: Path) -> list[Path]:
+    """Lists what is not from a run that ended before its first checkpoint."""
+    if not workdir.exists():
+        return []
+    own = (workdir / ".lock", checkpoint_dir(workdir))
+    kept = list(checkpoint_dir(workdir).glob("[0-9]*"))
+    return kept + sorted(path for path in workdir.iterdir() if path not in own)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,8 @@
 """Tests of checkpoints."""
 
+import dataclasses
+import errno
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from ml_collections import ConfigDict
 
 from skinjax import config as config_lib
 from skinjax import parallel, phases
-from skinjax.checkpoint import Checkpointer, Description
+from skinjax.checkpoint import Checkpointer, Description, open_run
 from skinjax.config import phase
 from skinjax.errors import InputError
 from skinjax.experiment import Experiment
@@ -51,7 +54,7 @@ def state_of(experiment: Experiment, index: int) -> Any:
 
 @pytest.fixture
 def checkpointer(tmp_path: Path) -> Any:
-    opened = Checkpointer(tmp_path / "checkpoints", metric="accuracy", higher_is_better=True)
+    opened = Checkpointer(tmp_path / "checkpoints", metric="accuracy")
     yield opened
     opened.close()
 
@@ -102,7 +105,7 @@ def test_the_latest_and_the_best_are_kept_and_chosen(
 
 
 def test_a_lower_metric_can_be_the_better(experiment: Experiment, tmp_path: Path) -> None:
-    checkpointer = Checkpointer(tmp_path / "c", metric="loss", higher_is_better=False)
+    checkpointer = Checkpointer(tmp_path / "c", metric="loss")
     for step, loss in ((1, 0.3), (2, 0.1), (3, 0.2), (4, 0.4)):
         checkpointer.save(state_of(experiment, 0), {}, describe(step, loss=loss))
     checkpointer.wait()
@@ -127,3 +130,34 @@ def test_an_unreadable_checkpoint_is_one_clear_line(
     checkpointer.set_aside(1)
     assert checkpointer.steps() == []
     assert (checkpointer.directory.parent / "unreadable_checkpoints" / "1").is_dir()
+
+
+def test_a_full_disk_is_an_oserror_and_leaves_no_half(
+    experiment: Experiment, checkpointer: Checkpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the words in which TensorStore says it, through Orbax."""
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        (checkpointer.directory / "1.orbax-checkpoint-tmp").mkdir()
+        raise ValueError("RESOURCE_EXHAUSTED: Failed to write: No space left on device")
+
+    monkeypatch.setattr(checkpointer._manager, "save", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        checkpointer.save(state_of(experiment, 0), {}, describe(1))
+    assert caught.value.errno == errno.ENOSPC
+    assert list(checkpointer.directory.iterdir()) == []
+
+
+def test_the_folder_of_checkpoints_is_enough(
+    experiment: Experiment, checkpointer: Checkpointer, tmp_path: Path
+) -> None:
+    about = dataclasses.replace(
+        describe(1, accuracy=0.5), config=config_lib.to_json(experiment.config)
+    )
+    checkpointer.save(state_of(experiment, 0), {}, about)
+    checkpointer.wait()
+    shutil.copytree(checkpointer.directory, tmp_path / "elsewhere" / "checkpoints")
+    opened, config = open_run(tmp_path / "elsewhere")
+    assert config == experiment.config
+    assert opened.describe(opened.choose("best")).classes == ("a", "b", "c")
+    assert opened.restore_variables(1).keys() == {"params", "batch_stats"}

@@ -36,12 +36,12 @@ def test_differences_name_fields_and_both_values() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("data.source", "isic", "one of ham10000, synthetic"),
+        ("data.train_on", "test", "one of train, all"),
         ("parallel.mode", "xmap", "one of pmap, shard_map"),
-        ("batch_size", 0, "at least 1"),
-        ("optimizer.learning_rate", float("nan"), "finite"),
+        ("batch_size", 0, "finite and at least 1"),
+        ("optimizer.learning_rate", float("nan"), "finite and at least 0"),
         ("optimizer.warmup_fraction", 1.0, r"in \[0, 1\)"),
-        ("optimizer.weight_decay", -0.1, "zero or more"),
+        ("optimizer.weight_decay", -0.1, "at least 0"),
     ],
 )
 def test_a_value_out_of_range_is_an_error_that_names_it(

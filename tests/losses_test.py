@@ -283,10 +283,17 @@ def test_from_config():
     [
         ("name", "hinge"),
         ("label_smoothing", 1.0),
-        ("label_smoothing", float("nan")),
+        ("label_smoothing", math.nan),
+        ("label_smoothing", math.inf),
         ("focal_gamma", -1.0),
+        ("focal_gamma", math.nan),
+        ("focal_gamma", math.inf),
         ("focal_alpha", (1.0, -1.0)),
+        ("focal_alpha", (1.0, math.nan)),
+        ("focal_alpha", (math.inf, 1.0)),
         ("class_weight_exponent", -0.5),
+        ("class_weight_exponent", math.nan),
+        ("class_weight_exponent", math.inf),
         ("reduction", "mean"),
     ],
 )

@@ -73,6 +73,8 @@ def test_dry_run_says_what_would_be_done(
     assert "51,264" in printed  # parameters of the second convolution
     assert "2 epochs of" in printed
     assert "MiB" in printed
+    arguments = ["train", f"--config={config_file}", "--dry_run", "--config.batch_size=100000"]
+    assert "larger than the" in fails(capsys, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +90,9 @@ def test_dry_run_says_what_would_be_done(
         ("--config.batch_size=100000", "batch_size"),
         ("--config.model.head=(('dens',16),)", "dense"),
         ("--config.loss.focal_alpha=(1.0,2.0)", "one for each of the 7 classes"),
+        ("--config.phases=(('head',),)", "phases are described in the config file"),
+        ("--config.optimizer.eps=-1.0", "optimizer.eps"),
+        ("--config.data.num_threads=-1", "num_threads"),
         ("--confg.epochs=1", "unknown argument --confg.epochs=1"),
     ],
 )
@@ -106,6 +111,9 @@ def test_a_wrong_argument_is_one_line_and_leaves_nothing(
 def test_missing_things_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no file" in fails(capsys, "--config=missing.py", "--workdir=x")
     assert "is not a work directory" in fails(capsys, "evaluate", f"--workdir={tmp_path}")
+    assert "--workdir; see skinjax evaluate --help" in fails(capsys, "evaluate")
+    assert "invalid choice: 'evalute'" in fails(capsys, "evalute")
+    assert "--config; see skinjax train --help" in fails(capsys)
 
 
 @pytest.mark.parametrize("verb", [[], ["train"], ["evaluate"]])

@@ -62,12 +62,6 @@ def test_a_stage_that_matches_nothing_is_an_error(gradual: ConfigDict) -> None:
         phases.resolve(gradual, STAGES, steps_per_epoch=1)
 
 
-@pytest.mark.parametrize(("step", "index"), [(0, 0), (9, 0), (10, 1), (29, 1), (30, 2), (60, 2)])
-def test_phase_at(gradual: ConfigDict, step: int, index: int) -> None:
-    resolved = phases.resolve(gradual, STAGES, steps_per_epoch=10)
-    assert phases.phase_at(resolved, step).index == index
-
-
 def test_split_and_merge_are_inverse(gradual: ConfigDict) -> None:
     params = {
         "backbone": {stage: {"conv": {"kernel": jnp.ones(2)}} for stage in STAGES[:-1]},

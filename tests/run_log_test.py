@@ -28,6 +28,7 @@ def outputs(loss: float = 1.0, **changed: Any) -> dict[str, Any]:
         "grad_norm": np.float32(2.0),
         "finite": np.bool_(True),
         "loss_scale": np.float32(1.0),
+        "skipped": np.int32(1),
         "probability_BC": np.array([[0.75, 0.25], [0.25, 0.75]], np.float32),
         "label_B": np.array([0, 0], np.int32),
         **changed,

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from skinjax import checkpoint, run_log, workdir
+from skinjax import checkpoint, models, run_log, workdir
 from skinjax.config import phase
-from skinjax.errors import InputError, NonFiniteLossError, StoppedError
+from skinjax.data import builder, synthetic
+from skinjax.errors import InputError, NonFiniteLossError, OriginError, StoppedError
+from skinjax.experiment import Experiment
 from skinjax.train import train
 
 
@@ -91,18 +93,81 @@ def test_stopped_and_resumed_is_bit_identical(
 
 
 def test_only_the_phase_s_stages_are_trained(gradual: ConfigDict, tmp_path: Path) -> None:
+    gradual.checkpoint.every_steps = 0
     train(gradual, tmp_path / "run")
+    counts_C = np.ones(7)
+    before = Experiment.create(gradual, tuple("abcdefg"), counts_C).init_variables()["params"]
     checkpointer, _ = checkpoint.open_run(tmp_path / "run")
-    first, last = (
-        checkpointer.restore_variables(step)["params"]
-        for step in (checkpointer.steps()[0], checkpointer.choose("latest"))
+    after = [checkpointer.restore_variables(step)["params"] for step in checkpointer.steps()]
+    changed = {("conv1", 0): False, ("dense", 0): False, ("conv1", 1): False, ("dense", 1): True}
+    for (stage, phase_index), expected in changed.items():
+        same = jax.tree.map(
+            np.array_equal, before["backbone"][stage], after[phase_index]["backbone"][stage]
+        )
+        assert all(jax.tree.leaves(same)) is not expected, (stage, phase_index)
+    assert not np.array_equal(
+        before["head"]["logits"]["kernel"], after[0]["head"]["logits"]["kernel"]
     )
-    stages = first["backbone"].keys()
-    assert "dense" in stages
-    for stage in stages:
-        same = jax.tree.map(np.array_equal, first["backbone"][stage], last["backbone"][stage])
-        if stage != "dense":
-            assert all(jax.tree.leaves(same)), stage
+
+
+@pytest.mark.parametrize("carry_moments", [True, False])
+def test_resuming_keeps_batch_norm_and_the_loss_scale(
+    gradual: ConfigDict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_classifier: Any,
+    carry_moments: bool,
+) -> None:
+    """In float16, on a network with batch norm, evaluated every second epoch."""
+
+    def create(settings: ConfigDict, *, num_classes: int, axis_name: str | None) -> Any:
+        del axis_name
+        return tiny_classifier(num_classes=num_classes, dtype=settings.dtype)
+
+    monkeypatch.setattr(models, "create", create)
+    gradual.model.dtype = "float16"
+    gradual.phases = (phase(("head",), epochs=1), phase(("block1", "head"), epochs=1))
+    gradual.optimizer.carry_moments = carry_moments
+    gradual.evaluate.every_epochs = 2
+    gradual.checkpoint.every_steps = 0
+    train(gradual, tmp_path / "unbroken")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 12)
+        with pytest.raises(StoppedError):
+            train(gradual, tmp_path / "broken")
+    train(gradual, tmp_path / "broken")
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        parameters(tmp_path / "unbroken"),
+        parameters(tmp_path / "broken"),
+    )
+
+
+def test_checkpoints_of_other_data_are_refused_and_left_alone(
+    config: ConfigDict, tmp_path: Path
+) -> None:
+    config.epochs = 1
+    train(config, tmp_path / "run")
+    before = (tmp_path / "run" / "config.json").read_text()
+    synthetic.write(tmp_path / "other", num_lesions=40, image_size=32, seed=1)
+    config.data.raw_dir = str(tmp_path / "other")
+    with pytest.raises(OriginError, match="checkpoints are of other data"):
+        train(config, tmp_path / "run")
+    assert (tmp_path / "run" / "config.json").read_text() == before
+    assert not (tmp_path / "run" / "unreadable_checkpoints").exists()
+
+
+def test_without_a_readable_checkpoint_nothing_is_thrown_away(
+    config: ConfigDict, tmp_path: Path
+) -> None:
+    config.epochs = 1
+    train(config, tmp_path / "run")
+    (only,) = (tmp_path / "run" / "checkpoints").glob("[0-9]*")
+    (only / "description" / "metadata").write_text("{")
+    with pytest.raises(InputError, match=f"none of the checkpoints {only.name} can be read"):
+        train(config, tmp_path / "run")
+    assert only.is_dir()
+    assert len(read_csv(tmp_path / "run" / "history.csv")) == 1
 
 
 def test_a_checkpoint_cut_off_in_the_middle_is_passed_over(
@@ -140,8 +205,10 @@ def test_training_on_all_splits_validates_on_none(config: ConfigDict, tmp_path: 
     assert best["metrics"] == {}
     (row,) = read_csv(tmp_path / "run" / "history.csv")
     assert row["val_loss"] == ""
-    split = read_csv(tmp_path / "run" / "steps.csv")
-    assert split is not None
+    prepared = builder.prepare(config)
+    images = sum(sum(counts) for counts in prepared.counts.values())
+    assert int(row["train_num_examples"]) == images // config.batch_size * config.batch_size
+    assert images > sum(prepared.counts["train"])
 
 
 def test_a_work_directory_in_use_is_left_alone(config: ConfigDict, tmp_path: Path) -> None:

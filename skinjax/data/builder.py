@@ -51,7 +51,10 @@ def prepare(config: ConfigDict) -> PreparedDataset:
 
 
 def read_and_split(config: ConfigDict) -> tuple[sources.Reading, np.ndarray]:
-    """Reads the records and lays them out over the splits; decodes and writes nothing.
+    """Reads the records and lays them out over the splits; decodes nothing.
+
+    Writes nothing either, but for the raw files of `synthetic`, which are drawn where they aren't
+    there yet.
 
     Returns:
       The reading, and the name of the split of each of its records.
@@ -88,7 +91,7 @@ def _build(
         encoding=data.encoding,
     )
     if data.strict:
-        _check_nothing_left_out(broken, len(reading.records))
+        _check_nothing_left_out(broken, len(reading.records) - len(broken))
     for row in broken:
         logging.warning("left out %s: %s", row.image_id, row.reason)
     records = [record for split in written for record in written[split]]
@@ -104,9 +107,7 @@ def _build(
     _write_tables(directory, records, split_of_record, reading.classes)
     counts = _counts(records, split_of_record, reading.classes)
     _write_json(directory / "split.json", _split_statistics(data, records, split_of_record, counts))
-    _write_json(
-        directory / "data_report.json", _data_report(data, counts, (*reading.left_out, *broken))
-    )
+    _write_json(directory / "data_report.json", _data_report(data, counts, reading, broken))
     manifest = {
         **_settings(data, reading.classes),
         "fingerprint": name,
@@ -170,10 +171,17 @@ def _split_statistics(
 def _data_report(
     data: ConfigDict,
     counts: dict[str, dict[str, int]],
-    left_out: Sequence[sources.LeftOut],
+    reading: sources.Reading,
+    broken: Sequence[sources.LeftOut],
 ) -> dict[str, Any]:
+    left_out = (*reading.left_out, *broken)
     # A reason may name a file; the kind of reason is what comes before the first colon.
     reasons = collections.Counter(row.reason.split(":")[0] for row in left_out)
+    lesions = _lesions_with_several_classes(reading.records)
+    if lesions:
+        logging.warning(
+            "%d lesions have images of several classes, e.g. %s", len(lesions), lesions[0]
+        )
     return {
         "source": data.source,
         "images": sum(sum(by_class.values()) for by_class in counts.values()),
@@ -183,7 +191,16 @@ def _data_report(
         "left_out": len(left_out),
         "left_out_by_reason": dict(sorted(reasons.items())),
         "left_out_rows": [{"image_id": row.image_id, "reason": row.reason} for row in left_out],
+        "lesions_with_several_classes": {"count": len(lesions), "lesion_ids": lesions},
     }
+
+
+def _lesions_with_several_classes(records: Sequence[sources.Record]) -> list[str]:
+    """Ids of the lesions with more than one diagnosis, of which one must be wrong; sorted."""
+    labels: dict[str, set[int]] = collections.defaultdict(set)
+    for record in records:
+        labels[record.lesion_id].add(record.label)
+    return sorted(lesion_id for lesion_id, of_lesion in labels.items() if len(of_lesion) > 1)
 
 
 def _write_tables(
@@ -217,8 +234,17 @@ def _check_config(data: ConfigDict) -> None:
         raise InputError(
             f"data.encoding is {data.encoding!r}: expected one of {', '.join(shards.ENCODINGS)}"
         )
-    if not 1 <= data.image_size <= 4096:
-        raise InputError(f"data.image_size is {data.image_size}: expected 1 to 4096 pixels")
+    if not 2 <= data.image_size <= 4096:
+        raise InputError(f"data.image_size is {data.image_size}: expected 2 to 4096 pixels")
+    if data.num_threads < 0:
+        raise InputError(
+            f"data.num_threads is {data.num_threads}: expected 0 (read in the caller's thread) or"
+            " more"
+        )
+    if data.num_workers < 0:
+        raise InputError(
+            f"data.num_workers is {data.num_workers}: expected 0 (read in this process) or more"
+        )
     if not data.prepared_dir:
         raise InputError("data.prepared_dir is empty: set it to a folder for prepared data sets")
 

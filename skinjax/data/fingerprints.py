@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from skinjax.data import shards
+from skinjax.data import threads
 from skinjax.data.sources import Reading
 
 # Path, size and time of change of a file: while they are the same, so is its content.
@@ -30,7 +30,7 @@ def fingerprint(reading: Reading, settings: Mapping[str, Any], cache: Path) -> s
     known = _read_cache(cache)
     state_N = [_state(record.path) for record in reading.records]
     unknown = [state for state in state_N if state not in known]
-    fresh = dict(zip(unknown, shards.map_in_order(_hash_state, unknown), strict=True))
+    fresh = dict(zip(unknown, threads.map_in_order(_hash_state, unknown), strict=True))
     hash_N = [fresh.get(state) or known[state] for state in state_N]
     if fresh:
         current = {state[0] for state in state_N}

@@ -36,6 +36,9 @@ def decode_bytes(data: bytes) -> np.ndarray:
     The EXIF rotation is applied; grey, CMYK, palette and 16-bit images become 8-bit RGB, and an
     alpha channel is dropped.
 
+    A PNG's checksums tell any damage. A JPEG has none: damage in the middle of a scan that is
+    otherwise complete can't be detected, since nearly any bits decode to some picture.
+
     Returns:
       uint8 (H, W, 3), RGB.
 

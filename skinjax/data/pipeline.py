@@ -48,11 +48,7 @@ def train_dataset(
         processes don't divide.
     """
     _check_sizes(len(source), batch_size, process_count)
-    if batch_size > len(source):
-        raise InputError(
-            f"a batch of {batch_size} is larger than the {len(source)} training records: "
-            f"set batch_size to {len(source)} or less"
-        )
+    steps_per_epoch(len(source), batch_size)
     if seed < 0:
         raise InputError(f"seed is {seed}; it must be 0 or more")
     # The one place where the order is decided: another sampler (balanced, say) is another function
@@ -77,6 +73,20 @@ def train_dataset(
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
     return dataset
+
+
+def steps_per_epoch(num_records: int, batch_size: int) -> int:
+    """Full batches in an epoch; the remainder is left out.
+
+    Raises:
+      InputError: there are fewer records than fill one batch.
+    """
+    if batch_size > num_records:
+        raise InputError(
+            f"a batch of {batch_size} is larger than the {num_records} training records: "
+            f"set batch_size to {num_records} or less"
+        )
+    return num_records // batch_size
 
 
 def eval_dataset(

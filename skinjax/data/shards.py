@@ -1,21 +1,19 @@
 """Images to TFDS ArrayRecord shards, decoded by all cores in constant memory, and back."""
 
-import collections
 import errno
 import functools
 import itertools
 import os
 import shutil
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent import futures
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from skinjax.data import images
+from skinjax.data import images, threads
 from skinjax.data.sources import LeftOut, Record
 from skinjax.errors import InputError
 
@@ -23,9 +21,6 @@ from skinjax.errors import InputError
 # other side, every shard that a batch touches costs the reader a thread.
 SHARD_BYTES = 256 << 20
 ENCODINGS = ("raw", "png", "jpeg")
-
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
 
 
 def write(
@@ -50,7 +45,7 @@ def write(
     left_out: list[LeftOut] = []
     prepare = functools.partial(_prepare_image, image_size=image_size, encoding=encoding)
     everything = list(itertools.chain.from_iterable(records.values()))
-    results = map_in_order(prepare, everything)
+    results = threads.map_in_order(prepare, everything)
     progress = tqdm(
         zip(everything, results, strict=True),
         total=len(everything),
@@ -62,8 +57,8 @@ def write(
     def examples(name: str, count: int) -> Iterator[tuple[str, dict[str, Any]]]:
         # One stream for all shards: TFDS writes them one after the other, in this order.
         for record, image in itertools.islice(progress, count):
-            if isinstance(image, str):
-                left_out.append(LeftOut(record.image_id, image))
+            if isinstance(image, LeftOut):
+                left_out.append(image)
                 continue
             written[name].append(record)
             yield (
@@ -104,33 +99,14 @@ def open_splits(directory: Path, names: Sequence[str]) -> Any:
     return builder.as_data_source(split="+".join(names))
 
 
-def map_in_order(
-    function: Callable[[_In], _Out], items: Iterable[_In], num_threads: int = 0
-) -> Generator[_Out]:
-    """`map` on threads (as many as cores if 0) that runs a few items ahead, not through them all.
-
-    For work that releases the interpreter's lock: OpenCV, hashing, files.
-    """
-    num_threads = num_threads or _available_cores()
-    executor = futures.ThreadPoolExecutor(num_threads)
-    pending: collections.deque[futures.Future[_Out]] = collections.deque()
-    try:
-        for item in items:
-            pending.append(executor.submit(function, item))
-            if len(pending) > 4 * num_threads:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _prepare_image(record: Record, *, image_size: int, encoding: str) -> np.ndarray | bytes | str:
-    """The image as its feature wants it; as text, the reason why it can't be read."""
+def _prepare_image(
+    record: Record, *, image_size: int, encoding: str
+) -> np.ndarray | bytes | LeftOut:
+    """The image as its feature wants it, or why it can't be read."""
     try:
         image_HWC = images.resize(images.decode_bytes(record.path.read_bytes()), image_size)
     except InputError as error:
-        return f"does not decode: {error}"
+        return LeftOut(record.image_id, f"does not decode: {error}")
     if encoding == "png":
         return images.encode_png(image_HWC)
     if encoding == "jpeg":
@@ -214,10 +190,3 @@ def _builder_class() -> Any:
             """As above."""
 
     return SkinLesions
-
-
-def _available_cores() -> int:
-    """Cores that this process may use; macOS can't tell them from all cores."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -1,12 +1,16 @@
 """Readers, one per published layout: files and tables in, records out."""
 
+import collections
 import csv
 import math
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from skinjax.data import labels, staging, synthetic
@@ -16,6 +20,8 @@ from skinjax.errors import InputError
 _HAM10000_TABLES = ("HAM10000_metadata.csv", "HAM10000_metadata", "HAM10000_metadata.tab")
 # dx_type is not read on purpose: how a diagnosis was made gives it away (follow_up is always nv).
 _HAM10000_COLUMNS = ("lesion_id", "image_id", "dx", "age", "sex", "localization")
+_HAM10000_IMAGES = "ham10000_images_part"  # how its folders' names start, in lower case
+_MISSING = frozenset({"", "unknown", "nan", "na", "n/a", "none", "null"})
 _IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png"})
 _IMAGE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
@@ -80,8 +86,8 @@ def read_ham10000(raw_dir: Path, source: str = "HAM10000") -> Reading:
     where the table has no `dataset` column.
 
     Raises:
-      InputError: no folder, table, column, row or image; or a row with an unknown class, a bad or
-        repeated image id, or an age that is no number.
+      InputError: no folder, table, column, row or image; a column twice, or quotes left open; or
+        a row with an unknown class, a bad or repeated image id, or an age that is no number.
     """
     if not raw_dir.is_dir():
         raise InputError(
@@ -133,7 +139,7 @@ def _ham10000_record(
         image_id=image_id,
         path=images.get(image_id, Path()),
         label=labels.HAM10000_CLASSES.index(name),
-        lesion_id=row["lesion_id"].strip() or image_id,
+        lesion_id=_known(row["lesion_id"]) or image_id,
         age=_age(row["age"], f"{where}: image {image_id}"),
         sex=_known(row["sex"]),
         site=_known(row["localization"]),
@@ -143,7 +149,7 @@ def _ham10000_record(
 
 def _known(text: str) -> str:
     text = text.strip()
-    return "" if text.lower() in ("unknown", "nan") else text
+    return "" if text.lower() in _MISSING else text
 
 
 def _age(text: str, where: str) -> float | None:
@@ -174,36 +180,71 @@ def _read_rows(table: Path) -> list[tuple[int, dict[str, str]]]:
     rows = []
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:  # -sig: a BOM is no column name
-            header = file.readline()
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter="\t" if "\t" in header else ",")
-            columns = reader.fieldnames or ()
-            missing = [name for name in _HAM10000_COLUMNS if name not in columns]
-            if missing and columns:
-                raise InputError(
-                    f"{table} has no column {', '.join(missing)}; it has {', '.join(columns)}"
-                )
-            for row in reader:
-                if None in row or None in row.values():
+            lines = _read_lines(file, table)
+            _, columns = next(lines, (0, []))
+            _check_columns(columns, table)
+            for line, values in lines:
+                if len(values) != len(columns):
                     raise InputError(
-                        f"{table}, line {reader.line_num}: expected {len(columns)} values, as many"
-                        " as there are columns"
+                        f"{table}, line {line}: expected {len(columns)} values, as many as there"
+                        f" are columns, and there are {len(values)}"
                     )
-                rows.append((reader.line_num, row))
-    except (UnicodeDecodeError, csv.Error) as error:
+                rows.append((line, dict(zip(columns, values, strict=True))))
+    except UnicodeDecodeError as error:
         raise InputError(f"{table} is not a table in UTF-8: {error}") from None
     if not rows:
         raise InputError(f"{table} is empty: expected one row per image")
     return rows
 
 
+def _read_lines(file: TextIO, table: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number and values of each line that isn't blank, the header being the first.
+
+    A quote left open takes in all that follows up to the next quote, and with it whole rows: so no
+    value may go on in the next line.
+    """
+    header = file.readline()
+    file.seek(0)
+    reader = csv.reader(file, delimiter="\t" if "\t" in header else ",", strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            values = next(reader, None)
+        except csv.Error as error:
+            raise InputError(
+                f"{table}, line {line}: {error}; expected every quote to be closed"
+            ) from None
+        if values is None:
+            return
+        if any("\n" in value or "\r" in value for value in values):
+            raise InputError(
+                f"{table}, line {line}: a value goes on in the next line; expected every quote to"
+                " be closed in its line"
+            )
+        if values:
+            yield line, values
+
+
+def _check_columns(columns: list[str], table: Path) -> None:
+    missing = [name for name in _HAM10000_COLUMNS if name not in columns]
+    if missing and columns:
+        raise InputError(f"{table} has no column {', '.join(missing)}; it has {', '.join(columns)}")
+    repeated = [name for name, count in collections.Counter(columns).items() if count > 1]
+    if repeated:
+        raise InputError(
+            f"{table} has column {', '.join(repeated)} more than once: expected it once, so that"
+            " its values are clear"
+        )
+
+
 def _index_images(raw_dir: Path) -> dict[str, Path]:
     """Image files under `raw_dir` by name without ending, found in one walk.
 
-    One name may stand in several folders (Kaggle's archive holds both parts twice): the first in
-    sorted order is taken, so that the choice doesn't depend on the file system.
+    One name may stand in several folders (Kaggle's archive holds both parts twice): the folders as
+    published come first, before any of resized copies, say, and then the first in sorted order, so
+    that the choice doesn't depend on the file system.
     """
-    images: dict[str, Path] = {}
+    found: dict[str, list[Path]] = collections.defaultdict(list)
     seen: set[str] = set()
     for folder, subfolders, names in os.walk(raw_dir, followlinks=True):
         real = os.path.realpath(folder)
@@ -215,8 +256,19 @@ def _index_images(raw_dir: Path) -> dict[str, Path]:
         for name in sorted(names):
             stem, ending = os.path.splitext(name)
             if ending.lower() in _IMAGE_ENDINGS:
-                images.setdefault(stem, Path(folder, name))
-    return images
+                found[stem].append(Path(folder, name))
+    several = sum(len({path.parent for path in paths}) > 1 for paths in found.values())
+    if several:
+        logging.warning(
+            "%d images stand in several folders under %s: taken from those called %s..., then"
+            " from the first by name",
+            several, raw_dir, _HAM10000_IMAGES,
+        )  # fmt: skip
+    return {stem: min(paths, key=_is_unpublished_folder) for stem, paths in found.items()}
+
+
+def _is_unpublished_folder(image: Path) -> bool:
+    return not image.parent.name.lower().startswith(_HAM10000_IMAGES)
 
 
 def _read_published_ham10000(config: ConfigDict) -> Reading:
@@ -235,7 +287,8 @@ def _read_synthetic(config: ConfigDict) -> Reading:
         raw_dir = Path(config.data.raw_dir)
     else:
         shown = "-".join(str(settings[name]) for name in ("num_lesions", "image_size", "seed"))
-        raw_dir = Path(config.data.prepared_dir) / f"synthetic_raw-{shown}"
+        name = f"synthetic_raw-v{synthetic.VERSION}-{shown}"
+        raw_dir = Path(config.data.prepared_dir) / name
     staging.build_folder(raw_dir, lambda folder: synthetic.write(folder, **settings))
     # Returns at once from what it wrote with these settings, and refuses any folder not its own.
     synthetic.write(raw_dir, **settings)

@@ -2,8 +2,8 @@
 
 import contextlib
 import fcntl
-import glob
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,26 +11,27 @@ from pathlib import Path
 
 from absl import logging
 
+# A folder's name while it is being filled.
+_LEFTOVER = re.compile(r"\.(?P<target>.+)\.building-[0-9a-f]{32}")
+
 
 def build_folder(target: Path, build: Callable[[Path], None]) -> None:
     """Has `build` fill a new folder, and renames it to `target` when it returns.
 
     Does nothing if `target` is there. One process builds while others that want the same folder
     wait for it. If `build` raises, its folder is removed; if the process is killed, the next run
-    removes it.
+    that builds anything beside `target` removes it.
     """
     if is_built(target):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{target.name}.building-"
-    with _lock(target.parent / f".{target.name}.lock") as locked:
+    with _lock(_lock_file(target.parent, target.name)) as locked:
         if is_built(target):
             return
-        if locked:  # so whoever made these is dead
-            for leftover in target.parent.glob(glob.escape(prefix) + "*"):
-                logging.info("removing %s, left by a run that was killed", leftover)
-                shutil.rmtree(leftover)
-        folder = target.parent / f"{prefix}{uuid.uuid4().hex}"  # mkdtemp's would be private
+        if locked:
+            _remove_leftovers(target)
+        # mkdtemp's would be private.
+        folder = target.parent / f".{target.name}.building-{uuid.uuid4().hex}"
         folder.mkdir()
         try:
             build(folder)
@@ -49,9 +50,37 @@ def is_built(target: Path) -> bool:
     return target.is_dir() and any(target.iterdir())
 
 
+def _remove_leftovers(target: Path) -> None:
+    """Removes what killed builds left beside `target`, whose lock this process holds.
+
+    Whoever builds holds the lock of what it builds: where that can be had, its builder is dead.
+    """
+    for leftover in sorted(target.parent.iterdir()):
+        match = _LEFTOVER.fullmatch(leftover.name)
+        if not match:
+            continue
+        try:
+            own = match["target"] == target.name
+            lock_file = _lock_file(target.parent, match["target"])
+            with contextlib.nullcontext(True) if own else _lock(lock_file, wait=False) as locked:
+                if locked and leftover.is_dir():  # and not renamed or removed in the meantime
+                    logging.info("removing %s, left by a run that was killed", leftover)
+                    shutil.rmtree(leftover)
+        except OSError as error:  # another user's, say
+            logging.warning(
+                "could not remove %s, left by a run that was killed: %s", leftover, error
+            )
+
+
+def _lock_file(folder: Path, name: str) -> Path:
+    return folder / f".{name}.lock"
+
+
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[bool]:
-    """Holds the lock file `path`, waiting for it; yields False where locks are not supported.
+def _lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Holds the lock file `path`; yields False where locks are not supported.
+
+    Another process that holds it is waited for; or with `wait` off, it yields False at once.
 
     The file is removed at the end, so after getting a lock it has to be made sure that it is still
     the file of that name.
@@ -61,6 +90,10 @@ def _lock(path: Path) -> Iterator[bool]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not wait:
+                os.close(descriptor)
+                yield False
+                return
             logging.info("waiting for another run that is building %s", path.parent)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:  # some network file systems
@@ -68,7 +101,7 @@ def _lock(path: Path) -> Iterator[bool]:
             os.close(descriptor)
             yield False
             return
-        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+        if _is_open_file(path, descriptor):
             break
         os.close(descriptor)
     try:
@@ -76,3 +109,11 @@ def _lock(path: Path) -> Iterator[bool]:
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def _is_open_file(path: Path, descriptor: int) -> bool:
+    """True if `path` still is the file of `descriptor`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

@@ -17,7 +17,7 @@ from skinjax.data.lesion_photograph import photograph
 from skinjax.errors import InputError
 
 # Part of a written data set's settings: raise it when the same seed no longer gives the same files.
-_VERSION = 1
+VERSION = 1
 _SETTINGS_FILE = "synthetic.json"
 _COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
 _FOLDERS = ("HAM10000_images_part_1", "HAM10000_images_part_2")
@@ -62,11 +62,13 @@ def write(raw_dir: Path, *, num_lesions: int, image_size: int, seed: int) -> Non
         negative seed, or a folder that holds anything but this very data set.
     """
     _check_settings(num_lesions, image_size, seed)
-    settings = {"num_lesions": num_lesions, "image_size": image_size, "seed": seed}
+    settings = {
+        "num_lesions": num_lesions, "image_size": image_size, "seed": seed, "version": VERSION
+    }  # fmt: skip
     if not _is_written(raw_dir, settings):
         _write_files(raw_dir, num_lesions=num_lesions, image_size=image_size, seed=seed)
         # Last, as the sign that all of it is there.
-        (raw_dir / _SETTINGS_FILE).write_text(json.dumps(settings | {"version": _VERSION}) + "\n")
+        (raw_dir / _SETTINGS_FILE).write_text(json.dumps(settings) + "\n")
 
 
 def class_sizes(num_lesions: int) -> dict[str, int]:
@@ -102,7 +104,7 @@ def _is_written(raw_dir: Path, settings: dict[str, int]) -> bool:
             f"{raw_dir} is in use and holds no complete synthetic data set: name another folder"
         )
     written = path.read_text().strip()
-    if written != json.dumps(settings | {"version": _VERSION}):
+    if written != json.dumps(settings):
         raise InputError(
             f"{raw_dir} holds a synthetic data set of other settings, {written}; expected "
             f"{json.dumps(settings)}: remove it or name another folder"

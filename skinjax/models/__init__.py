@@ -1,6 +1,5 @@
 """The classifier: a backbone made of named stages, and a head. `create` builds one by name."""
 
-import difflib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from skinjax.config import nearest
 from skinjax.errors import InputError
 from skinjax.models.efficientnet import EfficientNet
 from skinjax.models.heads import Head, check_layers
@@ -64,10 +64,9 @@ def create(config: ConfigDict, *, num_classes: int, axis_name: str | None) -> Cl
         "simple_cnn": lambda _, dtype, axis_name: SimpleCNN(dtype),
     }
     if config.name not in backbones:
-        nearest = difflib.get_close_matches(config.name, backbones, n=1, cutoff=0.0)[0]
         raise InputError(
-            f"unknown model.name {config.name!r}; the nearest is {nearest!r}, "
-            f"known are {', '.join(backbones)}"
+            f"unknown model.name {config.name!r}; known are {', '.join(backbones)}"
+            f"{nearest(config.name, backbones)}"
         )
     _check_fields(config)
     layers = check_layers(config.head)

@@ -11,7 +11,7 @@ from skinjax.models.layers import Conv, average_pool
 
 
 class ConvStage(nn.Module):
-    """5x5 stride-2 convolution, ReLU, 2x2 average pool: a quarter of the height and width."""
+    """5x5 stride-2 convolution, padded by 2 on every side; ReLU; 2x2 average pool."""
 
     features: int
     dtype: Any
@@ -35,7 +35,13 @@ class DenseStage(nn.Module):
 
 
 class SimpleCNN(nn.Module):
-    """Images (B, H, W, 3) to features (B, 256); it has no batch norm, so `frozen` does nothing."""
+    """Images (B, H, W, 3) to features (B, 256); it has no batch norm, so `frozen` does nothing.
+
+    Two convolutions (5x5, stride 2, padding 2 on every side), each with ReLU and average pool to a
+    quarter of the height and width, and a dense layer. This first dense layer has a ReLU of its
+    own: the reference describes it and the head's first one as two layers, and without a ReLU in
+    between they would be one linear map.
+    """
 
     dtype: Any = jnp.float32
 

@@ -70,6 +70,20 @@ def test_writes_split_and_reports(config):
         )
     report = json.loads((prepared.directory / "data_report.json").read_text())
     assert (report["images"], report["left_out"]) == (35, 0)
+    assert report["lesions_with_several_classes"] == {"count": 0, "lesion_ids": []}
+
+
+def test_reports_lesions_with_several_classes(config, raw_dir, caplog):
+    table = raw_dir / "HAM10000_metadata.csv"
+    # Lesions 4 and 3 have images 32 and 31 as well, of classes mel and df.
+    text = table.read_text().replace("ISIC_0000032,mel", "ISIC_0000032,nv")
+    table.write_text(text.replace("ISIC_0000031,df", "ISIC_0000031,nv"))
+    with caplog.at_level("WARNING"):
+        prepared = builder.prepare(config)
+    report = json.loads((prepared.directory / "data_report.json").read_text())
+    expected = {"count": 2, "lesion_ids": ["HAM_0000003", "HAM_0000004"]}
+    assert report["lesions_with_several_classes"] == expected
+    assert "2 lesions have images of several classes" in caplog.text
 
 
 def test_a_second_run_decodes_nothing(config, monkeypatch):
@@ -131,7 +145,7 @@ def test_strict_makes_left_out_rows_an_error(config, raw_dir, damage):
         image.unlink()
     else:
         image.write_bytes(image.read_bytes()[:-50])
-    with pytest.raises(InputError, match=r"1 rows give no image.*ISIC_0000013: "):
+    with pytest.raises(InputError, match=r"1 rows give no image and 34 do,.*ISIC_0000013: "):
         builder.prepare(config)
     assert built_folders(config) == []
 
@@ -173,7 +187,9 @@ def test_a_lesion_in_two_splits_stops_the_build(config, monkeypatch):
     ("name", "value", "message"),
     [
         ("encoding", "gif", "data.encoding is 'gif'"),
-        ("image_size", 0, "data.image_size is 0"),
+        ("image_size", 1, "data.image_size is 1: expected 2 to"),
+        ("num_threads", -1, "data.num_threads is -1: expected 0"),
+        ("num_workers", -2, "data.num_workers is -2: expected 0"),
         ("prepared_dir", "", "data.prepared_dir is empty"),
         ("split", (0.5, 0.1, 0.1), "data.split is"),
         ("raw_dir", "nowhere", "no folder nowhere"),

@@ -1,6 +1,3 @@
-import threading
-import time
-
 import numpy as np
 import pytest
 
@@ -71,6 +68,19 @@ def test_a_split_in_which_nothing_decodes_is_empty(records, tmp_path):
     assert len(shards.open_splits(tmp_path / "out", ("train", "test"))) == 30
 
 
+def test_an_image_is_its_array_its_bytes_or_left_out(records):
+    record = records["train"][0]
+    image_HWC = images.resize(images.decode(record.path), 8)
+    raw = shards._prepare_image(record, image_size=8, encoding="raw")
+    np.testing.assert_array_equal(raw, image_HWC)
+    png = shards._prepare_image(record, image_size=8, encoding="png")
+    assert png == images.encode_png(image_HWC)
+    record.path.write_bytes(b"")
+    assert shards._prepare_image(record, image_size=8, encoding="png") == sources.LeftOut(
+        record.image_id, "does not decode: the file is empty"
+    )
+
+
 def test_an_error_while_decoding_ends_the_build(records, tmp_path, monkeypatch):
     def fail(*_):
         raise PermissionError("not yours")
@@ -78,28 +88,3 @@ def test_an_error_while_decoding_ends_the_build(records, tmp_path, monkeypatch):
     monkeypatch.setattr(images, "decode_bytes", fail)
     with pytest.raises(PermissionError, match="not yours"):
         write(tmp_path / "out", records)
-
-
-def test_map_in_order_keeps_the_order_and_runs_a_few_ahead():
-    begun = []
-
-    def work(item):
-        begun.append(item)
-        time.sleep(0.002 * (item % 3))
-        return item, threading.get_ident()
-
-    results = shards.map_in_order(work, range(100), num_threads=2)
-    first, thread = next(results)
-    time.sleep(0.1)
-    assert first == 0
-    assert thread != threading.get_ident()
-    assert len(begun) <= 9
-    assert [item for item, _ in results] == list(range(1, 100))
-    assert len(begun) == 100
-
-
-def test_map_in_order_passes_an_error_on():
-    results = shards.map_in_order(lambda item: 1 // item, [1, 0, 1], num_threads=1)
-    assert next(results) == 1
-    with pytest.raises(ZeroDivisionError):
-        next(results)

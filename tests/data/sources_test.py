@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -44,6 +45,14 @@ def test_unknown_is_empty_and_a_lesion_without_id_is_its_own(raw_dir):
     assert (first.lesion_id, second.lesion_id) == ("ISIC_0000000", "ISIC_0000001")
 
 
+@pytest.mark.parametrize("missing", ["", " ", "nan", "NaN", "unknown", "None", "NA", "n/a", "null"])
+def test_rows_with_a_missing_lesion_id_are_no_common_lesion(raw_dir, missing):
+    rows = [f"{missing},ISIC_000000{n},nv,histo,50,male,ear" for n in range(3)]
+    write_table(raw_dir, *rows)
+    records = sources.read_ham10000(raw_dir).records
+    assert [record.lesion_id for record in records] == [record.image_id for record in records]
+
+
 @pytest.mark.parametrize("name", ["HAM10000_metadata.csv", "HAM10000_metadata"])
 @pytest.mark.parametrize("separator", [",", "\t"])
 def test_reads_the_variants_of_the_table(raw_dir, name, separator):
@@ -71,14 +80,33 @@ def test_finds_images_in_any_folder_under_any_ending(raw_dir):
     moved = raw_dir / "a" / "b" / "ISIC_0000000.JPEG"
     moved.parent.mkdir(parents=True)
     (raw_dir / "HAM10000_images_part_1" / "ISIC_0000000.jpg").rename(moved)
-    # Kaggle's archive holds every image twice.
-    copy = raw_dir / "ham10000_images_part_2"
-    shutil.copytree(raw_dir / "HAM10000_images_part_2", copy)
     (raw_dir / "A").symlink_to(raw_dir)  # must not be followed round and round
     records = sources.read_ham10000(raw_dir).records
     assert records[0].path == moved
-    assert records[1].path.parent == raw_dir / "HAM10000_images_part_2"
     assert len(records) == 35
+
+
+def test_of_several_files_the_published_folders_is_taken(raw_dir, caplog):
+    (raw_dir / "A").mkdir()
+    for image in list(raw_dir.glob("*/ISIC_000000[01].jpg")):
+        shutil.copy(image, raw_dir / "A")  # a crop or a thumbnail, say
+    # Kaggle's archive holds every image twice.
+    copy = raw_dir / "ham10000_images_part_2"
+    shutil.copytree(raw_dir / "HAM10000_images_part_2", copy)
+    (raw_dir / "A" / "ISIC_0000099.jpg").touch()
+    (raw_dir / "A" / "ISIC_0000099.png").touch()
+    with caplog.at_level("WARNING"):
+        records = sources.read_ham10000(raw_dir).records
+    assert records[0].path.parent == raw_dir / "HAM10000_images_part_1"
+    assert {record.path.parent for record in records[1::2]} == {raw_dir / "HAM10000_images_part_2"}
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("18 images stand in several folders")
+
+
+def test_one_folder_in_any_case_is_preferred_to_an_earlier_one(raw_dir):
+    (raw_dir / "HAM10000_images_part_1").rename(raw_dir / "ham10000_IMAGES_part_1")
+    shutil.copytree(raw_dir / "ham10000_IMAGES_part_1", raw_dir / "A")
+    assert sources.read_ham10000(raw_dir).records[0].path.parent.name == "ham10000_IMAGES_part_1"
 
 
 def test_rows_without_a_file_are_left_out(raw_dir):
@@ -115,6 +143,37 @@ def test_refuses_a_wrong_row(raw_dir, row, message):
     with pytest.raises(InputError, match=message) as error:
         sources.read_ham10000(raw_dir)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        # An open quote takes in the rows up to the next quote, or all of them.
+        (['"H,{0}', "H,{1}", "H,{2}"], "line 2: .*unexpected end of data.* quote"),
+        (["H,{0}", 'H,{1},"a', "H,{2}", 'H,{3},b"'], "line 3: .* value goes on in the next line"),
+        (["", "H,{0}", '"H\r",{1}'], "line 4: .* value goes on in the next line"),
+        (["H,{0}", '"H"x,{1}'], "line 3: .*',' expected after '\"'"),
+    ],
+)
+def test_refuses_a_quote_that_takes_in_other_rows(raw_dir, rows, message):
+    rows = [row.format(*(f"ISIC_000000{n},nv,histo,1,male,ear" for n in range(4))) for row in rows]
+    write_table(raw_dir, *rows)
+    with pytest.raises(InputError, match=message) as error:
+        sources.read_ham10000(raw_dir)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_reads_quoted_values_and_skips_blank_lines(raw_dir):
+    write_table(raw_dir, "", '"H","ISIC_0000000","nv",histo,1,male,"ear, left"', "")
+    (record,) = sources.read_ham10000(raw_dir).records
+    assert (record.lesion_id, record.site) == ("H", "ear, left")
+
+
+@pytest.mark.parametrize("column", ["dx", "lesion_id", "dx_type"])
+def test_refuses_a_table_with_a_column_twice(raw_dir, column):
+    write_table(raw_dir, "H,ISIC_0000000,nv,histo,1,male,ear,mel", header=f"{HEADER},{column}")
+    with pytest.raises(InputError, match=f"has column {column} more than once"):
+        sources.read_ham10000(raw_dir)
 
 
 def test_refuses_a_repeated_image(raw_dir):
@@ -173,13 +232,17 @@ def test_read_draws_the_synthetic_data_set_once(config, tmp_path, monkeypatch):
     assert {record.label for record in reading.records} == set(range(7))
     assert {record.source for record in reading.records} == {"synthetic"}
     (drawn,) = (tmp_path / "prepared").iterdir()
-    assert drawn.name == "synthetic_raw-7-16-0"
+    assert drawn.name == f"synthetic_raw-v{sources.synthetic.VERSION}-7-16-0"
     times = {path: path.stat().st_mtime_ns for path in drawn.rglob("*")}
     assert sources.read(config) == reading
     assert {path: path.stat().st_mtime_ns for path in drawn.rglob("*")} == times
     config.synthetic.seed = 1
     sources.read(config)
     assert len(list((tmp_path / "prepared").iterdir())) == 2
+    # Another version draws other files: elsewhere, not over these nor instead of them.
+    monkeypatch.setattr(sources.synthetic, "VERSION", sources.synthetic.VERSION + 1)
+    sources.read(config)
+    assert len(list((tmp_path / "prepared").iterdir())) == 3
 
 
 def test_the_synthetic_data_set_is_drawn_aside(config, monkeypatch):
@@ -196,7 +259,7 @@ def test_the_synthetic_data_set_is_drawn_aside(config, monkeypatch):
         lambda folder, **settings: folders.append(folder.name) or write(folder, **settings),
     )
     sources.read(config)
-    assert folders[0].startswith(".synthetic_raw-7-16-0.building-")
+    assert re.match(r"\.synthetic_raw-v\d+-7-16-0\.building-", folders[0])
 
 
 def test_read_never_draws_over_real_images(config, raw_dir):

@@ -92,6 +92,58 @@ def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "target"]
 
 
+def test_what_killed_builds_of_other_targets_left_is_removed_too(tmp_path):
+    dead = tmp_path / f".dead.building-{'0' * 32}"
+    dead.mkdir()
+    (dead / "a").touch()
+    (tmp_path / ".dead.lock").touch()
+    staging.build_folder(tmp_path / "target", lambda folder: (folder / "a").touch())
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_a_live_build_of_another_target_is_let_be(tmp_path):
+    log = tmp_path / "log"
+    process = SPAWN.Process(target=build_and_hang, args=(tmp_path / "live", log))
+    process.start()
+    while not log.exists():
+        time.sleep(0.01)
+    before = sorted(tmp_path.iterdir())
+    try:
+        staging.build_folder(tmp_path / "target", lambda folder: (folder / "a").touch())
+        assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "target"])
+        assert len(list(tmp_path.glob(".live.building-*/a"))) == 1
+    finally:
+        process.kill()
+        process.join()
+    # And once it's dead, the next build of anything removes it.
+    staging.build_folder(tmp_path / "next", lambda folder: (folder / "a").touch())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "next", "target"]
+
+
+def test_a_leftover_that_cannot_be_removed_stops_nothing(tmp_path):
+    dead = tmp_path / f".dead.building-{'0' * 32}"
+    dead.mkdir()
+    (tmp_path / ".dead.lock").mkdir()  # opening it raises, as another user's would
+    staging.build_folder(tmp_path / "target", lambda folder: (folder / "a").touch())
+    assert staging.is_built(tmp_path / "target")
+    assert dead.exists()
+
+
+def test_a_lock_file_removed_at_the_wrong_moment_is_made_again(tmp_path, monkeypatch):
+    lock, fstat, calls = tmp_path / ".target.lock", os.fstat, []
+
+    def fstat_late(descriptor):
+        if not calls:  # the run that held the lock has just ended
+            lock.unlink()
+        calls.append(descriptor)
+        return fstat(descriptor)
+
+    monkeypatch.setattr(staging.os, "fstat", fstat_late)
+    staging.build_folder(tmp_path / "target", lambda folder: (folder / "a").touch())
+    assert len(calls) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
 def test_without_locks_the_slower_uses_the_faster_ones_folder(tmp_path, monkeypatch):
     def no_locks(*_):
         raise OSError(37, "No locks available")

@@ -190,6 +190,14 @@ def test_a_second_call_leaves_the_files_alone(tmp_path):
         synthetic.write(tmp_path, **settings | {"seed": 6})
 
 
+def test_files_of_another_version_are_refused_by_name(tmp_path, monkeypatch):
+    settings = {"num_lesions": 7, "image_size": 16, "seed": 5}
+    synthetic.write(tmp_path, **settings)
+    monkeypatch.setattr(synthetic, "VERSION", synthetic.VERSION + 1)
+    with pytest.raises(InputError, match=r"\"version\": 1}; expected .*\"version\": 2}"):
+        synthetic.write(tmp_path, **settings)
+
+
 def test_a_folder_in_use_is_refused_and_kept(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(InputError, match="holds no complete synthetic data set"):

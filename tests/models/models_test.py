@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
@@ -62,6 +63,25 @@ def test_published_parameter_counts_and_stage_names(
 
 
 @pytest.mark.parametrize(
+    ("name", "num_norms"), [("efficientnet_b0", 49), ("resnet18", 20), ("resnet50", 53)]
+)
+def test_batch_norm_has_the_published_settings(name: str, num_norms: int) -> None:
+    # timm's efficientnet_b0.ra_in1k and resnet*: PyTorch's defaults, eps 1e-5 and momentum 0.1,
+    # which is Flax's 0.9. (The TensorFlow port tf_efficientnet_b0 has 1e-3 and 0.01.)
+    norms: dict[tuple[str, ...], nn.BatchNorm] = {}
+
+    def watch(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        if isinstance(context.module, nn.BatchNorm):
+            norms[context.module.path] = context.module
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(watch):
+        variables_of(create(config(name=name), num_classes=2, axis_name=None), 32)
+    assert len(norms) == num_norms
+    assert {(norm.epsilon, norm.momentum) for norm in norms.values()} == {(1e-5, 0.9)}
+
+
+@pytest.mark.parametrize(
     ("name", "stages"),
     [
         ("efficientnet_b0", ("stem", *(f"block{n}" for n in range(1, 8)), "top", "head")),
@@ -91,8 +111,9 @@ def test_config_fields_reach_the_network(dtype: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"name": "resnet51"}, r"unknown model.name 'resnet51'; the nearest is 'resnet50', known"),
-        ({"name": "EfficientNet"}, r"the nearest is 'efficientnet_b0', .*simple_cnn"),
+        ({"name": "resnet51"}, r"'resnet51'; known are .*, simple_cnn; did you mean resnet50\?$"),
+        ({"name": "EfficientNet"}, r"did you mean efficientnet_b0\?$"),
+        ({"name": "vgg"}, r"unknown model.name 'vgg'; known are efficientnet_b0, .*, simple_cnn$"),
         ({"pretrained": "timm"}, r"'timm', but published weights arrive in a later version"),
         ({"dtype": "float64"}, r"'float64'; expected one of float32, bfloat16, float16"),
         ({"width": 0}, r"model.width is 0"),
