@@ -19,6 +19,7 @@ def get_config() -> ConfigDict:
     config.model.name = "resnet18"
     config.model.width = 24
     config.model.head = ()
+    config.parallel.cpu_devices = 2
     # Dermoscopy has no up: any rotation is as good as another.
     config.augment.update(
         flip_horizontal=0.5,

@@ -32,6 +32,7 @@ _AT_LEAST = {
     "checkpoint.keep_best": 1,
     "checkpoint.every_steps": 0,
     "log.every_steps": 1,
+    "parallel.cpu_devices": 0,
     "optimizer.learning_rate": 0,
     "optimizer.start_factor": 0,
     "optimizer.end_factor": 0,
@@ -177,6 +178,9 @@ def _parallel() -> ConfigDict:
         {
             "mode": "pmap",
             "num_devices": 0,  # the first so many of this machine's; 0 is all
+            # Without a GPU: how many devices the CPU is made into, 0 for one. XLA leaves cores idle
+            # on small networks, and a device for each core does not.
+            "cpu_devices": 0,
             "deterministic": False,  # XLA's deterministic operations on a GPU
             "distributed": False,  # several processes: jax.distributed.initialize
             "coordinator_address": "",  # host:port; empty asks Slurm or Kubernetes

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
@@ -30,6 +31,11 @@ def initialize(settings: ConfigDict) -> None:
         wanted.append("--xla_gpu_exclude_nondeterministic_ops=true")
     added = [flag for flag in wanted if flag.split("=")[0] not in flags]
     os.environ["XLA_FLAGS"] = " ".join([flags, *added]).strip()
+    if settings.cpu_devices and "xla_force_host_platform_device_count" not in flags:
+        try:
+            jax.config.update("jax_num_cpu_devices", settings.cpu_devices)
+        except RuntimeError:
+            logging.warning("JAX has started already: parallel.cpu_devices changes nothing now")
     if not settings.distributed:
         return
     explicit: dict[str, Any] = {

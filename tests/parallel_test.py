@@ -1,5 +1,9 @@
 """Tests of mapping over devices."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -56,3 +60,16 @@ def test_more_devices_than_there_are_is_an_error() -> None:
     assert len(parallel.select_devices(3)) == 3
     with pytest.raises(InputError, match="num_devices is 9; there are 8 cpu devices"):
         parallel.select_devices(9)
+
+
+def test_a_cpu_can_be_made_into_devices() -> None:
+    program = (
+        "import jax; from skinjax import parallel; from skinjax.config import default_config;"
+        "settings = default_config().parallel; settings.cpu_devices = 3;"
+        "parallel.initialize(settings); print(jax.device_count())"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    printed = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert printed.stdout.strip() == "3"
