@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 
 from skinjax import checkpoint, logs, metrics, parallel, predictions, report
 from skinjax import workdir as workdir_lib
@@ -147,7 +146,6 @@ def evaluate(
         directory.mkdir(parents=True, exist_ok=True)
         title = f"{config.model.name} on {config.data.source}"
         _write(directory, prepared, predicted, computed, title)
-        logging.info("%s: %s", split, metrics.summary_line(computed))
     return computed
 
 
