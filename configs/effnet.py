@@ -6,7 +6,8 @@
 Published weights can't be loaded yet, and a frozen random backbone learns nothing, so without
 `model.pretrained` the run says so and trains everything in one phase of `epochs`.
 
-Not measured: neither on a GPU nor to the end on a CPU.
+Not measured: neither on a GPU nor to the end on a CPU, where two cores train 11 images/s (three
+hours) and peak memory is 5.5 GiB (9.2 GiB with a batch of 64).
 """
 
 from ml_collections import ConfigDict
@@ -19,8 +20,8 @@ def get_config() -> ConfigDict:
     config = default_config()
     config.model.name = "efficientnet_b0"
     config.epochs = 30
-    config.batch_size = 64
-    config.optimizer.learning_rate = 1e-3
+    config.batch_size = 32
+    config.optimizer.learning_rate = 5e-4
     config.loss.class_weight_exponent = 0.5
     top = ("head", "top")
     config.phases = (

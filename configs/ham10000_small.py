@@ -1,8 +1,29 @@
 """A narrow ResNet-18 from scratch on HAM10000 at 96 px, for two CPU cores.
 
-    python -m skinjax.main --config=configs/ham10000_small.py \
-        --config.data.raw_dir=PATH/TO/ham10000 --workdir=runs/small
-    python -m skinjax.main evaluate --workdir=runs/small
+    python scripts/measure.py --config=configs/ham10000_small.py --seeds=0,1,2 --out=runs/small \
+        --config.data.raw_dir=PATH/TO/ham10000
+
+(or, for one seed, `skinjax train` and `skinjax evaluate` with the same --config arguments.)
+
+Measured on 5,984 of HAM10000's images at one per lesion (4,189 for training), the best checkpoint by
+validation balanced accuracy, two cores of a Xeon with AVX-512, jax 0.10.2:
+
+| split | metric | seed 0 | seed 1 | seed 2 | mean | sd |
+|---|---|---|---|---|---|---|
+| test, 897 images | accuracy | 0.784 | 0.783 | 0.774 | 0.780 | 0.006 |
+| | balanced accuracy | 0.584 | 0.589 | 0.573 | 0.582 | 0.008 |
+| | macro AUC | 0.944 | 0.935 | 0.928 | 0.936 | 0.008 |
+| validation, 898 images | balanced accuracy | 0.587 | 0.585 | 0.562 | 0.578 | 0.014 |
+| | macro AUC | 0.935 | 0.939 | 0.935 | 0.936 | 0.002 |
+
+Wall time of training: 16.7 minutes (seed 1) and 15.2 (seed 2), each with tests running beside it
+part of the time; seed 0 ran on one core in 30 minutes, beside another run. Peak memory 1.2 GiB.
+Two CPU devices made 213 images/s where one made 148, nothing else running.
+
+Chosen on validation: this against class weights with exponent 0.75 (seed 0, last epoch: balanced
+accuracy 0.557 against 0.563, accuracy 0.782 against 0.724, macro AUC 0.936 against 0.932). In runs a quarter as long, crops of
+0.7 and jitter of 0.15 gave 0.552 and 0.913 where crops of 0.5 and jitter of 0.25 gave 0.482 and
+0.897, and widths of 16, 24 and 32 did equally well in equal time. Nothing else was varied.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,12 @@
 """SimpleCNN on embedded data that `synthetic` draws: minutes on two CPU cores.
 
-make quickstart
+    make quickstart
+
+Measured on two CPU cores (2.7 minutes, the environment being there, with another run beside it;
+test split, 95 images, one seed): balanced accuracy 0.524, macro AUC 0.794, accuracy 0.484. A linear
+model on mean colour reaches a balanced accuracy of 0.070 and a macro AUC of 0.516 there:
+
+    python scripts/colour_baseline.py --prepared=data/prepared/synthetic/FINGERPRINT
 """
 
 from ml_collections import ConfigDict
