@@ -5,8 +5,8 @@
 
 (or, for one seed, `skinjax train` and `skinjax evaluate` with the same --config arguments.)
 
-Measured on 5,984 of HAM10000's images, one per lesion (4,189 for training), with the best checkpoint
-by validation balanced accuracy, on two cores of a Xeon with AVX-512, jax 0.10.2:
+Measured on 5,984 of HAM10000's images, one per lesion (4,189 for training), with the best
+checkpoint by validation balanced accuracy, on two cores of a Xeon with AVX-512, jax 0.10.2:
 
 | split | metric | seed 0 | seed 1 | seed 2 | mean | sd |
 |---|---|---|---|---|---|---|
@@ -23,8 +23,8 @@ Two CPU devices made 213 images/s where one made 148, nothing else running.
 Chosen on validation: against class weights with exponent 0.75 (seed 0, last epoch) it has balanced
 accuracy 0.557 to 0.563, accuracy 0.782 to 0.724 and macro AUC 0.936 to 0.932. In runs a quarter as
 long, crops of 0.7 with jitter of 0.15 gave 0.552 (balanced accuracy) and 0.913 (macro AUC) where
-crops of 0.5 with jitter of 0.25 gave 0.482 and 0.897, and widths of 16, 24 and 32 did equally well in
-equal time. Nothing else was varied.
+crops of 0.5 with jitter of 0.25 gave 0.482 and 0.897, and widths of 16, 24 and 32 did equally well
+in equal time. Nothing else was varied.
 """
 
 from ml_collections import ConfigDict
