@@ -17,7 +17,7 @@ from skinjax.config import default_config
 def get_config() -> ConfigDict:
     """Small images, a small network, a few epochs."""
     config = default_config()
-    config.data.source = "synthetic"
+    config.data.dataset = "synthetic"
     config.data.image_size = 64
     config.epochs = 100
     config.batch_size = 32

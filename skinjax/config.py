@@ -90,15 +90,55 @@ def phase(trainable: tuple[str, ...], epochs: int, learning_rate_factor: float =
 def _data() -> ConfigDict:
     return ConfigDict(
         {
-            "source": "ham10000",
-            "raw_dir": "",  # the published files; empty is right for `synthetic` only
+            "dataset": "ham10000",
+            # The published files, searched with all folders inside; several folders are joined with
+            # os.pathsep, as in PATH. Empty is right for `synthetic` only.
+            "raw_dir": "",
             "prepared_dir": "data/prepared",  # prepared sets land here, one folder a fingerprint
+            "directory": "",  # a folder that `prepare` printed: opened as it is, with its settings
+            "isic2019_scc": "keep",  # "drop" SCC, or "merge" it with AK: seven classes
+            # Of `csv`: the table, its columns ("" is: there is none), and the order of the classes.
+            "table": "",
+            "columns": {
+                "image": "image",  # file name or path, with or without its ending
+                "label": "label",
+                "lesion": "",
+                "patient": "",
+                "age": "",
+                "sex": "",
+                "site": "",
+                "split": "",
+            },
+            "classes": (),  # of `csv` and `folder`; empty is all that there are, alphabetically
+            "min_side": 32,  # smaller images are left out
+            # Exact copies under one label, or several: "keep" them all, in one split, or "drop" all
+            # but one, or all.
+            "duplicates": "keep",
+            "near_duplicates": True,  # images that look alike stay in one split
+            "preprocess": {  # on the image as published, in this order
+                "crop_border": False,  # of black
+                "remove_hair": False,
+                "color_constancy": False,  # Shades of Gray
+                "clahe": False,
+            },
+            # To a square: "squash" it, "crop" the centre, or "pad" with black.
+            "resize": "squash",
+            "short_side": 0,  # of "crop", before the crop; 0 is image_size
             "image_size": 224,  # side of the square images, in pixels
             "encoding": "raw",  # of the images in the shards
             "strict": False,  # a row without a readable image is an error, not a report line
+            "published_split": True,  # keep the split of a data set that was published with one
             "split": (0.70, 0.15, 0.15),  # train, validation, test
             "split_seed": 0,
+            "split_file": "",  # CSV with image_id and split, in place of all other splits
+            # k > 1: all but the test split is cut into k folds, of which `fold` is for validation.
+            "folds": 0,
+            "fold": 0,
             "train_on": "train",  # "all" refits on every split, without internal evaluation
+            # 0 draws every image once an epoch, 1 every class equally often; in between, class c
+            # is drawn in proportion to n_c ** (1 - balance).
+            "balance": 0.0,
+            "cache": False,  # decode once, into a memory-mapped file beside the shards
             "num_threads": 4,  # that read and stack batches
             "num_workers": 0,  # processes that do; 0 is this one
         }

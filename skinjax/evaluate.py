@@ -144,7 +144,7 @@ def evaluate(
     if parallel.is_main_process():
         directory = workdir_lib.evaluation_dir(workdir, split)
         directory.mkdir(parents=True, exist_ok=True)
-        title = f"{config.model.name} on {config.data.source}"
+        title = f"{config.model.name} on {config.data.dataset}"
         _write(directory, prepared, predicted, computed, title)
     return computed
 
@@ -153,7 +153,7 @@ def _prepared_data(config: Any, about: checkpoint.Description) -> builder.Prepar
     prepared = builder.prepare(config)
     if prepared.fingerprint != about.fingerprint:
         raise InputError(
-            f"the data in {config.data.raw_dir or config.data.source} is not what the checkpoint "
+            f"the data in {config.data.raw_dir or config.data.dataset} is not what the checkpoint "
             f"was trained on (fingerprint {prepared.fingerprint[:12]}, then "
             f"{about.fingerprint[:12]}); restore the files"
         )

@@ -108,7 +108,7 @@ class _Loop:
                 writes=parallel.is_main_process(),
             )
             if parallel.is_main_process():
-                title = f"{self._config.model.name} on {self._config.data.source}"
+                title = f"{self._config.model.name} on {self._config.data.dataset}"
                 stack.callback(report.write_history, workdir, title=title)  # stopped runs too
             stack.callback(self._log.close)
             self._train(state, phase, stop)

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from skinjax.data import fingerprints, shards, sources, splits, staging
 from skinjax.data.prepared import FORMAT_VERSION, MANIFEST, PreparedDataset, open_prepared
+from skinjax.data.records import LeftOut, Reading, Record
 from skinjax.errors import InputError
 
 _RECORD_COLUMNS = (
@@ -40,7 +41,7 @@ def prepare(config: ConfigDict) -> PreparedDataset:
     """
     data = config.data
     reading, split_N = read_and_split(config)
-    folder = Path(data.prepared_dir) / data.source
+    folder = Path(data.prepared_dir) / data.dataset
     settings = _settings(data, reading.classes)
     fingerprint = fingerprints.fingerprint(reading, settings, folder / "hashes.csv")
     directory = folder / fingerprint[:12]
@@ -50,7 +51,7 @@ def prepare(config: ConfigDict) -> PreparedDataset:
     return open_prepared(directory)
 
 
-def read_and_split(config: ConfigDict) -> tuple[sources.Reading, np.ndarray]:
+def read_and_split(config: ConfigDict) -> tuple[Reading, np.ndarray]:
     """Reads the records and lays them out over the splits; decodes nothing.
 
     Writes nothing either, but for the raw files of `synthetic`, which are drawn where they aren't
@@ -77,7 +78,7 @@ def read_and_split(config: ConfigDict) -> tuple[sources.Reading, np.ndarray]:
 
 
 def _build(
-    directory: Path, config: ConfigDict, reading: sources.Reading, split_N: np.ndarray, name: str
+    directory: Path, config: ConfigDict, reading: Reading, split_N: np.ndarray, name: str
 ) -> None:
     """Fills `directory`, which gets its own name when everything is in it."""
     data = config.data
@@ -117,9 +118,7 @@ def _build(
     _write_json(directory / MANIFEST, manifest)
 
 
-def _of_split(
-    records: Sequence[sources.Record], split_N: np.ndarray, name: str
-) -> list[sources.Record]:
+def _of_split(records: Sequence[Record], split_N: np.ndarray, name: str) -> list[Record]:
     return [record for record, split in zip(records, split_N, strict=True) if split == name]
 
 
@@ -127,7 +126,7 @@ def _settings(data: ConfigDict, classes: Sequence[str]) -> dict[str, Any]:
     """Every setting that shapes the result."""
     return {
         "format_version": FORMAT_VERSION,
-        "source": data.source,
+        "dataset": data.dataset,
         "classes": list(classes),
         "image_size": data.image_size,
         "encoding": data.encoding,
@@ -138,7 +137,7 @@ def _settings(data: ConfigDict, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def _counts(
-    records: Sequence[sources.Record], split_of_record: Sequence[str], classes: Sequence[str]
+    records: Sequence[Record], split_of_record: Sequence[str], classes: Sequence[str]
 ) -> dict[str, dict[str, int]]:
     """Images by split and class."""
     seen = collections.Counter(
@@ -152,7 +151,7 @@ def _counts(
 
 def _split_statistics(
     data: ConfigDict,
-    records: Sequence[sources.Record],
+    records: Sequence[Record],
     split_of_record: Sequence[str],
     counts: dict[str, dict[str, int]],
 ) -> dict[str, Any]:
@@ -171,8 +170,8 @@ def _split_statistics(
 def _data_report(
     data: ConfigDict,
     counts: dict[str, dict[str, int]],
-    reading: sources.Reading,
-    broken: Sequence[sources.LeftOut],
+    reading: Reading,
+    broken: Sequence[LeftOut],
 ) -> dict[str, Any]:
     left_out = (*reading.left_out, *broken)
     # A reason may name a file; the kind of reason is what comes before the first colon.
@@ -183,7 +182,7 @@ def _data_report(
             "%d lesions have images of several classes, e.g. %s", len(lesions), lesions[0]
         )
     return {
-        "source": data.source,
+        "dataset": data.dataset,
         "images": sum(sum(by_class.values()) for by_class in counts.values()),
         "images_by_class": {
             name: sum(by_class[name] for by_class in counts.values()) for name in counts["train"]
@@ -195,7 +194,7 @@ def _data_report(
     }
 
 
-def _lesions_with_several_classes(records: Sequence[sources.Record]) -> list[str]:
+def _lesions_with_several_classes(records: Sequence[Record]) -> list[str]:
     """Ids of the lesions with more than one diagnosis, of which one must be wrong; sorted."""
     labels: dict[str, set[int]] = collections.defaultdict(set)
     for record in records:
@@ -205,7 +204,7 @@ def _lesions_with_several_classes(records: Sequence[sources.Record]) -> list[str
 
 def _write_tables(
     directory: Path,
-    records: Sequence[sources.Record],
+    records: Sequence[Record],
     split_of_record: Sequence[str],
     classes: Sequence[str],
 ) -> None:
@@ -249,7 +248,7 @@ def _check_config(data: ConfigDict) -> None:
         raise InputError("data.prepared_dir is empty: set it to a folder for prepared data sets")
 
 
-def _check_nothing_left_out(left_out: Sequence[sources.LeftOut], num_records: int) -> None:
+def _check_nothing_left_out(left_out: Sequence[LeftOut], num_records: int) -> None:
     if left_out:
         raise InputError(
             f"{len(left_out)} rows give no image and {num_records} do, and data.strict is set; the"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skinjax.data import threads
-from skinjax.data.sources import Reading
+from skinjax.data.records import Reading
 
 # Path, size and time of change of a file: while they are the same, so is its content.
 _FileState = tuple[str, int, int]

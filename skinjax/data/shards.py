@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from skinjax.data import images, threads
-from skinjax.data.sources import LeftOut, Record
+from skinjax.data.records import LeftOut, Record
 from skinjax.errors import InputError
 
 # TFDS keeps a shard's images in memory until it is written, so this bounds the memory; on the

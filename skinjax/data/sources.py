@@ -6,7 +6,6 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -14,6 +13,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from skinjax.data import labels, staging, synthetic
+from skinjax.data.records import LeftOut, Reading, Record
 from skinjax.errors import InputError
 
 # Harvard Dataverse's download has no ending; its tab-separated form is called .tab.
@@ -26,56 +26,18 @@ _IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png"})
 _IMAGE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
-@dataclass(frozen=True)
-class Record:
-    """One image and what is known of it.
-
-    `label` is its class's place in `Reading.classes`. `lesion_id` is never empty: an image whose
-    lesion is not known is a lesion of its own, under its image id, so that nothing downstream can
-    take "unknown" for one big lesion. `sex` and `site` are '' and `age` (years) is None where not
-    known.
-    """
-
-    image_id: str
-    path: Path
-    label: int
-    lesion_id: str
-    age: float | None
-    sex: str
-    site: str
-    source: str
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A row that gave no record, and why."""
-
-    image_id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a reader found. `tables` are the files, besides images, that it was read from."""
-
-    records: tuple[Record, ...]
-    left_out: tuple[LeftOut, ...]
-    classes: tuple[str, ...]
-    tables: tuple[Path, ...]
-
-
 def read(config: ConfigDict) -> Reading:
-    """Reads the data set that `config.data.source` names; draws it first if it is synthetic.
+    """Reads the data set that `config.data.dataset` names; draws it first if it is synthetic.
 
     Raises:
       InputError: an unknown source, or whatever its reader finds wrong.
     """
     readers = {"ham10000": _read_published_ham10000, "synthetic": _read_synthetic}
-    if config.data.source not in readers:
+    if config.data.dataset not in readers:
         raise InputError(
-            f"data.source is {config.data.source!r}: expected one of {', '.join(sorted(readers))}"
+            f"data.dataset is {config.data.dataset!r}: expected one of {', '.join(sorted(readers))}"
         )
-    return readers[config.data.source](config)
+    return readers[config.data.dataset](config)
 
 
 def read_ham10000(raw_dir: Path, source: str = "HAM10000") -> Reading:
@@ -275,7 +237,7 @@ def _read_published_ham10000(config: ConfigDict) -> Reading:
     if not config.data.raw_dir:
         raise InputError(
             "data.raw_dir is empty: set --config.data.raw_dir to the folder that holds"
-            f" {_HAM10000_TABLES[0]} and the images, or --config.data.source=synthetic"
+            f" {_HAM10000_TABLES[0]} and the images, or --config.data.dataset=synthetic"
         )
     return read_ham10000(Path(config.data.raw_dir))
 

@@ -23,7 +23,7 @@ def prepare_in_process(raw_dir, prepared_dir, queue):
 
 
 def built_folders(config):
-    folder = builder.Path(config.data.prepared_dir) / config.data.source
+    folder = builder.Path(config.data.prepared_dir) / config.data.dataset
     if not folder.exists():
         return []
     return sorted(path.name for path in folder.iterdir() if path.name != "hashes.csv")
@@ -245,7 +245,7 @@ def test_two_processes_prepare_one_data_set(config):
 
 
 def test_prepares_the_synthetic_data_set(config):
-    config.data.source = "synthetic"
+    config.data.dataset = "synthetic"
     config.data.raw_dir = ""
     config.synthetic.num_lesions = 21
     config.synthetic.image_size = 16

@@ -28,6 +28,7 @@ def config(raw_dir, tmp_path):
     config.data.raw_dir = str(raw_dir)
     config.data.prepared_dir = str(tmp_path / "prepared")
     config.data.image_size = 8
+    config.data.min_side = 8
     return config
 
 

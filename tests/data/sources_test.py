@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from skinjax.data import sources, splits
+from skinjax.data.records import Record
 from skinjax.errors import InputError
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "ham10000"
@@ -22,7 +23,7 @@ def test_reads_the_published_layout(raw_dir):
     assert reading.left_out == ()
     assert reading.tables == (raw_dir / "HAM10000_metadata.csv",)
     assert len(reading.records) == 35
-    assert reading.records[9] == sources.Record(
+    assert reading.records[9] == Record(
         image_id="ISIC_0000009",
         path=raw_dir / "HAM10000_images_part_2" / "ISIC_0000009.jpg",
         label=reading.classes.index("bkl"),
@@ -218,13 +219,13 @@ def test_read_chooses_by_name(config):
     config.data.raw_dir = ""
     with pytest.raises(InputError, match=r"data\.raw_dir is empty"):
         sources.read(config)
-    config.data.source = "imagenet"
+    config.data.dataset = "imagenet"
     with pytest.raises(InputError, match=r"'imagenet'.*ham10000, synthetic"):
         sources.read(config)
 
 
 def test_read_draws_the_synthetic_data_set_once(config, tmp_path, monkeypatch):
-    config.data.source = "synthetic"
+    config.data.dataset = "synthetic"
     config.data.raw_dir = ""
     config.synthetic.num_lesions = 7
     config.synthetic.image_size = 16
@@ -247,7 +248,7 @@ def test_read_draws_the_synthetic_data_set_once(config, tmp_path, monkeypatch):
 
 def test_the_synthetic_data_set_is_drawn_aside(config, monkeypatch):
     # So that of two runs that begin at the same moment, neither sees the other's half.
-    config.data.source = "synthetic"
+    config.data.dataset = "synthetic"
     config.data.raw_dir = ""
     config.synthetic.num_lesions = 7
     config.synthetic.image_size = 16
@@ -264,7 +265,7 @@ def test_the_synthetic_data_set_is_drawn_aside(config, monkeypatch):
 
 def test_read_never_draws_over_real_images(config, raw_dir):
     before = sorted(raw_dir.rglob("*"))
-    config.data.source = "synthetic"
+    config.data.dataset = "synthetic"
     with pytest.raises(InputError):
         sources.read(config)
     assert sorted(raw_dir.rglob("*")) == before
