@@ -8,7 +8,7 @@ its own, so the resolved config that is kept with a run says everything.
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -284,7 +284,7 @@ def read_field(config: ConfigDict, name: str) -> Any:
 
 def to_json(config: ConfigDict) -> str:
     """Returns the config as JSON; tuples become lists."""
-    return json.dumps(_plain(config), indent=2)
+    return json.dumps(plain(config), indent=2)
 
 
 def from_json(text: str, *, origin: str) -> ConfigDict:
@@ -302,6 +302,17 @@ def from_json(text: str, *, origin: str) -> ConfigDict:
     return config
 
 
+def with_fields(config: ConfigDict, section: str, values: Mapping[str, Any]) -> ConfigDict:
+    """Returns a copy in which these fields of a section have other values, as JSON wrote them.
+
+    Raises:
+      InputError: a field that this version does not know.
+    """
+    changed = plain(config)
+    changed[section].update(values)
+    return from_json(json.dumps(changed), origin=section)
+
+
 def load_config(path: str | Path) -> ConfigDict:
     """Reads a config file written by `to_json`."""
     return from_json(Path(path).read_text(), origin=str(path))
@@ -309,7 +320,7 @@ def load_config(path: str | Path) -> ConfigDict:
 
 def differences(one: ConfigDict, other: ConfigDict) -> list[str]:
     """Names the fields in which two configs differ, each as `name: value here, value there`."""
-    flat_one, flat_other = dict(_flatten(_plain(one))), dict(_flatten(_plain(other)))
+    flat_one, flat_other = dict(_flatten(plain(one))), dict(_flatten(plain(other)))
     names = sorted(flat_one.keys() | flat_other.keys())
     missing = dataclasses.MISSING
     return [
@@ -327,14 +338,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def field_names(config: ConfigDict) -> list[str]:
     """Lists the dotted names of all fields."""
-    return [name for name, _ in _flatten(_plain(config))]
+    return [name for name, _ in _flatten(plain(config))]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A config as dicts and lists, which JSON can write."""
     if isinstance(value, ConfigDict):
-        return {key: _plain(value[key]) for key in value}
+        return {key: plain(value[key]) for key in value}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 

@@ -14,11 +14,12 @@ from skinjax.errors import InputError
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)(?:=(.*))?", re.DOTALL)
 
 
-def load(path: str, overrides: Sequence[str]) -> ConfigDict:
+def load(path: str | None, overrides: Sequence[str]) -> ConfigDict:
     """Reads a config file and sets fields of it.
 
     Args:
-      path: a Python file with `get_config()`, or `FILE.py:VARIANT` for `get_config(VARIANT)`.
+      path: a Python file with `get_config()`, or `FILE.py:VARIANT` for `get_config(VARIANT)`;
+        None takes the defaults.
       overrides: arguments such as `--config.optimizer.learning_rate=1e-4`.
 
     Raises:
@@ -27,7 +28,7 @@ def load(path: str, overrides: Sequence[str]) -> ConfigDict:
     """
     for argument in overrides:
         _check_override(argument)
-    config = _run(path)
+    config = config_lib.default_config() if path is None else _run(path)
     # DEFINE_config_file would load the file by a function that Python is about to remove.
     values = flags.FlagValues()
     arguments = ["skinjax", *overrides]

@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 from skinjax import config_file, evaluate, parallel, phases
 from skinjax import experiment as experiment_lib
-from skinjax.data import builder, pipeline, splits
+from skinjax.data import builder, pipeline
 from skinjax.experiment import Experiment, memory_estimate, parameters_by_stage
 
 
@@ -15,15 +15,10 @@ def describe(config: ConfigDict) -> str:
     Raises:
       InputError: as `train.train` would.
     """
+    config = builder.settled(config)
     parallel.initialize(config.parallel)
     experiment_lib.check(config)
-    reading, split_N = builder.read_and_split(config)
-    classes = reading.classes
-    label_N = np.array([record.label for record in reading.records])
-    counts = {
-        split: splits.class_counts(label_N[split_N == split], len(classes))
-        for split in evaluate.SPLITS
-    }
+    classes, counts = builder.planned_counts(config)
     trained_on = evaluate.SPLITS if config.data.train_on == "all" else ("train",)
     counts_C = np.sum([counts[split] for split in trained_on], axis=0)
     experiment = Experiment.create(config, classes, counts_C)

@@ -95,6 +95,7 @@ def evaluate(
     split: str = "test",
     raw_dir: str | None = None,
     prepared_dir: str | None = None,
+    data: str | None = None,
 ) -> dict[str, Any]:
     """Evaluates a checkpoint of a work directory on one of its splits and writes the report.
 
@@ -106,6 +107,7 @@ def evaluate(
       which: "best", "latest" or a step.
       split: "train", "val" or "test".
       raw_dir, prepared_dir: in place of those of the config, where the data has moved.
+      data: the prepared data set itself, so that the raw files aren't needed.
 
     Returns:
       The metrics, as in `metrics.json`.
@@ -122,6 +124,9 @@ def evaluate(
             f"{workdir} was trained on every split (data.train_on=all): no split is left that "
             "could tell how good it is; train with data.train_on=train to evaluate"
         )
+    if raw_dir or prepared_dir:
+        config.data.directory = ""
+    config.data.directory = data or config.data.directory
     config.data.raw_dir = raw_dir or config.data.raw_dir
     config.data.prepared_dir = prepared_dir or config.data.prepared_dir
     # Evaluating is one process on whatever devices there are, however the run was trained.
@@ -133,7 +138,10 @@ def evaluate(
     experiment = Experiment.create(config, about.classes, np.array(prepared.counts["train"]))
     variables = experiment.mapper.replicate(checkpointer.restore_variables(step))
     predicted = predict_split(
-        experiment, experiment.eval_step(), variables, prepared.source((split,))
+        experiment,
+        experiment.eval_step(),
+        variables,
+        prepared.source((split,), cached=config.data.cache),
     )
     computed = {
         "split": split,

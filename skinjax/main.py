@@ -5,12 +5,13 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from skinjax.errors import InputError, SkinjaxError, StoppedError
 
 _DISCLAIMER = "For research and education, not for diagnosis."
-_VERBS = ("train", "evaluate")
+_COLUMNS = ("image", "label", "lesion", "patient", "age", "sex", "site", "split")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,44 +29,156 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    train = verbs.add_parser(
-        "train",
-        help="train a config, or go on with an interrupted run",
-        description="Trains a config in a work directory. The same command on the same work "
-        "directory goes on where the run stopped (Ctrl-C and SIGTERM save first).",
-        epilog="Any field of the config can be set, as --config.optimizer.learning_rate=1e-4; "
-        "--dry_run lists them all. " + _DISCLAIMER,
-        allow_abbrev=False,
+    for name, (_, summary, description, add_flags) in _VERBS.items():
+        verb = verbs.add_parser(
+            name, help=summary, description=f"{description} {_DISCLAIMER}", allow_abbrev=False
+        )
+        add_flags(verb)
+    return parser
+
+
+def _download_flags(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--dataset", required=True, metavar="NAME", help="ham10000, isic2018, isic2019 or isic9"
     )
-    train.add_argument("--config", required=True, metavar="FILE.py", help="a file of configs/")
-    train.add_argument("--workdir", metavar="DIR", help="made if missing; everything goes there")
-    train.add_argument(
+    verb.add_argument("--out", required=True, metavar="DIR", help="made if missing")
+    verb.add_argument(
+        "--from", dest="archives", action="append", default=[], metavar="FILE",
+        help="an archive that is on the disk already (or a folder of them); may be repeated",
+    )  # fmt: skip
+    verb.add_argument(
+        "--via", default="http", metavar="http|kaggle",
+        help="the publisher's own server, or Kaggle's client (default: http)",
+    )  # fmt: skip
+    verb.add_argument("--keep_archives", action="store_true", help="after they are unpacked")
+
+
+def _download(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+    from skinjax.download import download
+
+    _refuse(overrides, "download")
+    download(
+        arguments.dataset,
+        Path(arguments.out),
+        archives=[Path(archive) for archive in arguments.archives],
+        via=arguments.via,
+        keep_archives=arguments.keep_archives,
+    )
+    print(
+        f"next: python -m skinjax.main prepare --dataset={arguments.dataset}"
+        f" --raw_dir={arguments.out} --out=data/prepared"
+    )
+
+
+def _prepare_flags(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--dataset", metavar="NAME",
+        help="ham10000, ham10000_binary, isic2018, isic2019, isic9, folder, csv or synthetic",
+    )  # fmt: skip
+    verb.add_argument(
+        "--raw_dir", nargs="+", action="extend", metavar="DIR",
+        help="the published files; several folders are searched in this order",
+    )  # fmt: skip
+    verb.add_argument("--out", metavar="DIR", help="prepared data sets go there")
+    verb.add_argument("--config", metavar="FILE.py", help="take its settings (default: none)")
+    verb.add_argument("--table", metavar="FILE.csv", help="of --dataset=csv")
+    for column in _COLUMNS:
+        verb.add_argument(
+            f"--{column}_column", metavar="NAME", help=f"of --dataset=csv: the {column}"
+        )
+    verb.add_argument(
+        "--beam_runner", metavar="NAME", help="build with Apache Beam, e.g. on DirectRunner"
+    )
+    verb.add_argument(
+        "--beam_option", action="append", default=[], metavar="--FLAG=VALUE",
+        help="one of Beam's own, as --beam_option=--direct_num_workers=4; may be repeated",
+    )  # fmt: skip
+    verb.epilog = (
+        "Any field of the config can be set, as --config.data.image_size=256; the settings of"
+        " `data` are listed with their meaning in skinjax/config.py."
+    )
+
+
+def _prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+    from skinjax import config_file
+
+    fields = {
+        "dataset": arguments.dataset,
+        "raw_dir": os.pathsep.join(arguments.raw_dir) if arguments.raw_dir else None,
+        "prepared_dir": arguments.out,
+        "table": arguments.table,
+    }
+    columns = {f"columns.{name}": getattr(arguments, f"{name}_column") for name in _COLUMNS}
+    given = {name: value for name, value in (fields | columns).items() if value is not None}
+    # What is typed out wins over what a flag of this verb says.
+    flags = [f"--config.data.{name}={value}" for name, value in given.items()]
+    config = config_file.load(arguments.config, [*flags, *overrides])
+    if not arguments.dataset and not arguments.config:
+        raise InputError("prepare needs --dataset=NAME (or --config=FILE.py)")
+    from skinjax.data import beam, builder, image_store
+
+    runner: image_store.Runner = image_store.on_this_machine
+    if arguments.beam_runner:
+        runner = beam.runner([f"--runner={arguments.beam_runner}", *arguments.beam_option])
+    elif arguments.beam_option:
+        raise InputError("--beam_option needs --beam_runner=NAME")
+    prepared = builder.prepare(config, runner)
+    for split, counts in prepared.counts.items():
+        shown = ", ".join(f"{name} {n}" for name, n in zip(prepared.classes, counts, strict=True))
+        print(f"{split}: {sum(counts)} images ({shown})")
+    print(f"prepared: {prepared.directory}")
+    print(f"next: python -m skinjax.main explore --data={prepared.directory}")
+    print(
+        "      python -m skinjax.main train --config=configs/effnet.py --workdir=runs/NAME"
+        f" --config.data.directory={prepared.directory}"
+    )
+
+
+def _explore_flags(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--data", metavar="DIR", help="what prepare made, or a folder with one data set in it"
+    )
+    verb.add_argument("--out", metavar="DIR", help="of the pages (default: explore/ in --data)")
+    verb.add_argument(
+        "--config", metavar="FILE.py",
+        help="add a page of augmented training samples; prepares its data without --data",
+    )  # fmt: skip
+
+
+def _explore(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+    from skinjax import config_file
+
+    if not arguments.data and not arguments.config:
+        raise InputError("explore needs --data=DIR or --config=FILE.py")
+    if not arguments.config:
+        _refuse(overrides, "explore without --config")
+    config = config_file.load(arguments.config, overrides)
+    if arguments.data:
+        config.data.directory = arguments.data
+    from skinjax import explore
+    from skinjax.data import builder
+
+    config = builder.settled(config)
+    prepared = builder.prepare(config)
+    out = Path(arguments.out or prepared.directory / "explore")
+    print(f"page: {explore.explore(prepared, out)}")
+    if arguments.config:
+        print(f"page: {explore.augmented(config, prepared, out)}")
+    print(_DISCLAIMER)
+
+
+def _train_flags(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--config", required=True, metavar="FILE.py", help="a file of configs/")
+    verb.add_argument("--workdir", metavar="DIR", help="made if missing; everything goes there")
+    verb.add_argument(
         "--dry_run",
         action="store_true",
         help="print the config, parameters by stage, steps per phase and a memory estimate",
     )
-    evaluate = verbs.add_parser(
-        "evaluate",
-        help="evaluate a checkpoint on a split",
-        description="Evaluates a checkpoint of a work directory on one of its splits: predictions, "
-        "metrics and plots go to WORKDIR/evaluation/SPLIT. " + _DISCLAIMER,
-        allow_abbrev=False,
+    verb.epilog = (
+        "Any field of the config can be set, as --config.optimizer.learning_rate=1e-4;"
+        " --dry_run lists them all."
     )
-    evaluate.add_argument("--workdir", required=True, metavar="DIR", help="that was trained in")
-    evaluate.add_argument(
-        "--checkpoint", default="best", metavar="best|latest|STEP", help="which (default: best)"
-    )
-    evaluate.add_argument(
-        "--split", default="test", metavar="train|val|test", help="which (default: test)"
-    )
-    for name in ("raw_dir", "prepared_dir"):
-        evaluate.add_argument(
-            f"--{name}", metavar="DIR", help=f"in place of the run's data.{name}, if it has moved"
-        )
-    evaluate.add_argument(
-        "--list", action="store_true", help="list the checkpoints: step, epoch and metric"
-    )
-    return parser
 
 
 def _train(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
@@ -89,11 +202,28 @@ def _train(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     print(f"next: python -m skinjax.main evaluate --workdir={arguments.workdir}")
 
 
+def _evaluate_flags(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--workdir", required=True, metavar="DIR", help="that was trained in")
+    verb.add_argument(
+        "--checkpoint", default="best", metavar="best|latest|STEP", help="which (default: best)"
+    )
+    verb.add_argument(
+        "--split", default="test", metavar="train|val|test", help="which (default: test)"
+    )
+    for name in ("raw_dir", "prepared_dir"):
+        verb.add_argument(
+            f"--{name}", metavar="DIR", help=f"in place of the run's data.{name}, if it has moved"
+        )
+    verb.add_argument("--data", metavar="DIR", help="the prepared data set, if it has moved")
+    verb.add_argument(
+        "--list", action="store_true", help="list the checkpoints: step, epoch and metric"
+    )
+
+
 def _evaluate(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     from skinjax import checkpoint, metrics
 
-    if overrides:
-        raise InputError(f"evaluate does not know {overrides[0]}; see evaluate --help")
+    _refuse(overrides, "evaluate")
     if arguments.list:
         print("\n".join(checkpoint.open_run(arguments.workdir)[0].listing()))
         return
@@ -105,9 +235,56 @@ def _evaluate(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         split=arguments.split,
         raw_dir=arguments.raw_dir,
         prepared_dir=arguments.prepared_dir,
+        data=arguments.data,
     )
     print(f"{arguments.split}: {metrics.summary_line(computed)}")
     print(f"report: {arguments.workdir}/evaluation/{arguments.split}/report.md. {_DISCLAIMER}")
+
+
+def _refuse(arguments: Sequence[str], verb: str) -> None:
+    if arguments:
+        raise InputError(
+            f"{verb} does not know {arguments[0]}; see skinjax {verb.split()[0]} --help"
+        )
+
+
+# What runs, its line in the list of verbs, what its own help says, and its flags.
+_VERBS = {
+    "download": (
+        _download,
+        "download a published data set",
+        "Downloads a published data set from its official address, checks and unpacks it. The same"
+        " command goes on with what was interrupted.",
+        _download_flags,
+    ),
+    "prepare": (
+        _prepare,
+        "verify, split and resize a data set",
+        "Reads the published files, verifies every image, splits by lesion and writes what training"
+        " reads. The same command goes on with what was interrupted.",
+        _prepare_flags,
+    ),
+    "explore": (
+        _explore,
+        "show a prepared data set on a page",
+        "Writes an HTML page with counts, plots and samples of a prepared data set.",
+        _explore_flags,
+    ),
+    "train": (
+        _train,
+        "train a config, or go on with an interrupted run",
+        "Trains a config in a work directory. The same command on the same work directory goes on"
+        " where the run stopped (Ctrl-C and SIGTERM save first).",
+        _train_flags,
+    ),
+    "evaluate": (
+        _evaluate,
+        "evaluate a checkpoint on a split",
+        "Evaluates a checkpoint of a work directory on one of its splits: predictions, metrics and"
+        " plots go to WORKDIR/evaluation/SPLIT.",
+        _evaluate_flags,
+    ),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,12 +294,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv[0] not in _VERBS and argv[0].startswith("-") and argv[0] not in ("-h", "--help")
     ):
         argv = ["train", *argv]
-    verbs = {"train": _train, "evaluate": _evaluate}
     _log_to_stderr()
 
     try:
         arguments, overrides = _parser().parse_known_args(argv)
-        verbs[arguments.verb](arguments, overrides)
+        _VERBS[arguments.verb][0](arguments, overrides)
     except StoppedError as error:
         return _fail(error, 128 + error.signum)
     except SkinjaxError as error:

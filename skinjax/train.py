@@ -40,6 +40,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
       OSError: the disk is full or can't be written.
     """
     workdir = Path(workdir)
+    config = builder.settled(config)
     workdir_lib.check_config(workdir, config)
     parallel.initialize(config.parallel)
     experiment_lib.check(config)
@@ -67,18 +68,23 @@ class _Loop:
     ) -> None:
         config = experiment.config
         self._experiment, self._config, self._prepared = experiment, config, prepared
-        source = prepared.source(trained_on)
+        cached = config.data.cache
+        source = prepared.source(trained_on, cached=cached)
         dataset = pipeline.train_dataset(
             source,
             batch_size=config.batch_size,
             seed=config.seed,
+            label_N=prepared.labels(trained_on),
+            balance=config.data.balance,
             num_threads=config.data.num_threads,
             num_workers=config.data.num_workers,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
         self._batches = iter(dataset)
-        self._val = prepared.source(("val",)) if config.data.train_on == "train" else None
+        self._val = None
+        if config.data.train_on == "train":
+            self._val = prepared.source(("val",), cached=cached)
         if self._val is not None and len(self._val) == 0:
             logging.warning("there are no validation images: nothing chooses the best checkpoint")
             self._val = None

@@ -15,6 +15,8 @@ from skinjax.errors import InputError
 _MAY_CHANGE = (
     "data.raw_dir",
     "data.prepared_dir",
+    "data.directory",
+    "data.cache",
     "data.num_threads",
     "log.",
     "parallel.",

@@ -2,12 +2,16 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from skinjax import config as config_lib
+from skinjax.data import images
+from skinjax.data.prepared import open_prepared
 from skinjax.main import main
 
 
@@ -116,7 +120,99 @@ def test_missing_things_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "--config; see skinjax train --help" in fails(capsys)
 
 
-@pytest.mark.parametrize("verb", [[], ["train"], ["evaluate"]])
+def write_hospital(folder: Path) -> Path:
+    """Two classes in a table of a hospital's own: 24 images of 12 patients."""
+    (folder / "photos").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    lines = ["file;diagnosis;patient;years"]
+    for number in range(24):
+        image_HWC = rng.integers(0, 256, (40, 48, 3), np.uint8)
+        (folder / "photos" / f"img{number}.png").write_bytes(images.encode_png(image_HWC))
+        lines.append(
+            f"img{number}.png;{'naevus' if number % 4 < 2 else 'melanoma'};P{number // 2};50"
+        )
+    (folder / "diagnoses.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_a_table_of_ones_own_is_prepared_explored_trained_and_evaluated(
+    config_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = write_hospital(tmp_path / "hospital")
+    command = [
+        "prepare", "--dataset=csv", "--raw_dir", str(tmp_path / "hospital" / "photos"), str(raw),
+        f"--out={tmp_path / 'prepared'}", f"--table={raw / 'diagnoses.csv'}",
+        "--image_column=file", "--label_column=diagnosis", "--patient_column=patient",
+        "--age_column=years", "--config.data.image_size=16",
+    ]  # fmt: skip
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    prepared = open_prepared(tmp_path / "prepared")
+    assert f"prepared: {prepared.directory}" in printed
+    assert prepared.classes == ("melanoma", "naevus")
+    rows = [row for split in prepared.counts for row in prepared.table(split)]
+    assert len(rows) == 24
+    splits_of_patient: dict[str, set[str]] = {}
+    for row in rows:
+        splits_of_patient.setdefault(row["patient_id"], set()).add(row["split"])
+    assert [len(of_patient) for of_patient in splits_of_patient.values()] == [1] * 12
+
+    assert main(["explore", f"--data={tmp_path / 'prepared'}"]) == 0
+    page = Path(capsys.readouterr().out.splitlines()[0].removeprefix("page: "))
+    assert page.parent == prepared.directory / "explore"
+    assert "melanoma" in page.read_text()
+
+    (raw / "diagnoses.csv").unlink()  # training needs the prepared folder alone
+    run = tmp_path / "run"
+    command = [
+        "train", f"--config={config_file}", f"--workdir={run}", "--config.epochs=1",
+        "--config.batch_size=8", f"--config.data.directory={tmp_path / 'prepared'}",
+        "--config.data.balance=1.0", "--config.data.cache",
+    ]  # fmt: skip
+    assert main(command) == 0
+    kept = json.loads((run / "config.json").read_text())["data"]
+    assert (kept["dataset"], kept["image_size"], kept["balance"]) == ("csv", 16, 1.0)
+    moved = tmp_path / "moved"
+    shutil.move(tmp_path / "prepared", moved)
+    assert "no prepared data set" in fails(capsys, "evaluate", f"--workdir={run}")
+    assert main(["evaluate", f"--workdir={run}", f"--data={moved}"]) == 0
+
+
+def test_explore_with_a_config_adds_a_page_of_augmented_samples(
+    config_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explore", f"--config={config_file}", f"--out={tmp_path / 'pages'}"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    pages = [Path(line.removeprefix("page: ")) for line in printed if line.startswith("page: ")]
+    assert len(pages) == 2
+    assert all(page.stat().st_size > 10_000 for page in pages)
+    assert "not for diagnosis" in printed[-1]
+
+
+def test_wrong_flags_of_the_data_verbs_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = f"--out={tmp_path / 'out'}"
+    assert "prepare needs --dataset=NAME" in fails(capsys, "prepare", out)
+    assert "did you mean isic2019" in fails(capsys, "prepare", "--dataset=isic2020", out)
+    raw = "--raw_dir=/nowhere"
+    assert "/nowhere" in fails(capsys, "prepare", "--dataset=isic9", raw, out)
+    line = fails(capsys, "prepare", "--dataset=ham10000", out, "--config.data.image_siz=3")
+    assert "did you mean data.image_size?" in line
+    assert "--beam_option needs" in fails(
+        capsys, "prepare", "--dataset=ham10000", "--beam_option=--x=1", out
+    )
+    assert "explore needs --data" in fails(capsys, "explore")
+    assert "no prepared data set" in fails(capsys, "explore", f"--data={tmp_path}")
+    assert "does not know --split=x" in fails(capsys, "explore", f"--data={tmp_path}", "--split=x")
+    assert "isic2019" in fails(capsys, "download", "--dataset=isic2020", out)
+    assert "--dataset" in fails(capsys, "download", out)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "verb", [[], ["train"], ["evaluate"], ["prepare"], ["explore"], ["download"]]
+)
 def test_help(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*verb, "--help"])

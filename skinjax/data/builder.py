@@ -1,12 +1,7 @@
-"""From a published data set to a prepared one on disk: read, split, decode, write, report."""
+"""From a published data set to a prepared one on disk: read, decode once, group, split, write."""
 
-import collections
 import csv
-import errno
-import json
-import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,238 +9,296 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from skinjax.data import fingerprints, shards, sources, splits, staging
-from skinjax.data.prepared import FORMAT_VERSION, MANIFEST, PreparedDataset, open_prepared
+from skinjax import config as config_lib
+from skinjax import logs
+from skinjax.data import (
+    data_report,
+    duplicates,
+    fingerprints,
+    groups,
+    image_store,
+    shards,
+    sources,
+    splits,
+    staging,
+)
+from skinjax.data.prepared import (
+    FORMAT_VERSION,
+    MANIFEST,
+    RECORD_COLUMNS,
+    PreparedDataset,
+    open_prepared,
+)
+from skinjax.data.preprocess import Preprocess
 from skinjax.data.records import LeftOut, Reading, Record
 from skinjax.errors import InputError
 
-_RECORD_COLUMNS = (
-    'split', 'image_id', 'lesion_id', 'age', 'sex', 'site', 'source', 'label',
+# The fields of config.data that say nothing about the result: where things lie, and reading.
+_NOT_SHAPING = (
+    "raw_dir", "prepared_dir", "directory", "table", "split_file",
+    "train_on", "balance", "cache", "num_threads", "num_workers",
 )  # fmt: skip
 
 
-def prepare(config: ConfigDict) -> PreparedDataset:
-    """Reads, splits, decodes and resizes the data set of `config.data`, unless that was done.
+def prepare(
+    config: ConfigDict, runner: image_store.Runner = image_store.on_this_machine
+) -> PreparedDataset:
+    """Reads, verifies, resizes and splits the data set of `config.data`, unless that was done.
 
-    The result lies in `<prepared_dir>/<source>/<fingerprint>`. The fingerprint covers the tables',
-    the images' content and every setting that shapes the result, so whatever changes is built
-    anew, beside what was there, and what doesn't is opened at once.
+    The images lie in `<prepared_dir>/<dataset>/<fingerprint>`, decoded once, and each way to split
+    them in a folder inside, which only says what image is where: another split or another fold
+    builds no image anew. The fingerprints cover the tables, the images' content and every setting
+    that shapes the result, so whatever changes is built beside what was there, and what doesn't is
+    opened at once. A run that was killed goes on where it was.
 
     Files that don't decode are left out after the split, so that one broken file doesn't move the
-    others between train and test.
+    others between train and test; so are the duplicates that `config.data.duplicates` drops.
+
+    With `config.data.directory` it opens that folder and builds nothing.
 
     Raises:
-      InputError: anything wrong with the input (see `sources.read`, `splits.grouped_split`), a
+      InputError: anything wrong with the input (see `sources.read`, `splits.from_config`), a
         class without a training image, or with `config.data.strict` any row left out.
       OSError: among others a full disk; nothing is left behind then.
     """
     data = config.data
-    reading, split_N = read_and_split(config)
+    if data.directory:
+        return _open_fitting(data)
+    reading = read(config)
+    records = reading.records
+    # What is wrong with the split is said before the images are decoded, which may take hours.
+    splits.from_config(records, _group_names(records), data, reading.classes)
     folder = Path(data.prepared_dir) / data.dataset
-    settings = _settings(data, reading.classes)
-    fingerprint = fingerprints.fingerprint(reading, settings, folder / "hashes.csv")
-    directory = folder / fingerprint[:12]
+    digests = fingerprints.hash_images(records, folder / "hashes.csv")
+    store = image_store.build(folder, records, digests, _spec(data, reading.classes), runner)
+    content = {
+        "format_version": FORMAT_VERSION,
+        "images": store.fingerprint,
+        "settings": settings(data),
+        "records": [record_row(record) for record in records],
+        "left_out": [(row.image_id, row.reason) for row in reading.left_out],
+        "tables": [fingerprints.hash_file(path) for path in reading.tables],
+        "split_file": data.split_file and fingerprints.hash_file(Path(data.split_file)),
+    }
+    name = fingerprints.combine(content)
+    directory = store.directory / f"split-{name[:12]}"
     staging.build_folder(
-        directory, lambda target: _build(target, config, reading, split_N, fingerprint)
+        directory,
+        lambda target: _build_split(target, data, reading, records, digests, store, name),
     )
     return open_prepared(directory)
 
 
-def read_and_split(config: ConfigDict) -> tuple[Reading, np.ndarray]:
-    """Reads the records and lays them out over the splits; decodes nothing.
+def read(config: ConfigDict) -> Reading:
+    """Checks `config.data` and reads the records; opens no image.
 
-    Writes nothing either, but for the raw files of `synthetic`, which are drawn where they aren't
-    there yet.
-
-    Returns:
-      The reading, and the name of the split of each of its records.
+    Writes nothing, but for the raw files of `synthetic`, which are drawn where they aren't yet.
 
     Raises:
-      InputError: as in `prepare`, but for images that don't decode.
+      InputError: as in `prepare`, but for what only the images can tell.
     """
     data = config.data
-    _check_config(data)
+    check(data)
     reading = sources.read(config)
     logging.info("%d images, %d rows left out", len(reading.records), len(reading.left_out))
     if data.strict:
         _check_nothing_left_out(reading.left_out, len(reading.records))
+    return reading
+
+
+def planned_counts(config: ConfigDict) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """The classes, and images of each class by split, as far as can be told without the images.
+
+    Raises:
+      InputError: as `read`.
+    """
+    if config.data.directory:
+        prepared = open_prepared(Path(config.data.directory))
+        return prepared.classes, {name: np.array(n) for name, n in prepared.counts.items()}
+    reading = read(config)
+    group_N = _group_names(reading.records)
+    split_N, _ = splits.from_config(reading.records, group_N, config.data, reading.classes)
     label_N = np.array([record.label for record in reading.records])
-    lesion_N = [record.lesion_id for record in reading.records]
-    split_N = splits.grouped_split(label_N, lesion_N, data.split, data.split_seed)
-    splits.check_no_leak(lesion_N, split_N)
-    splits.check_train_classes(label_N, split_N, reading.classes)
-    return reading, split_N
-
-
-def _build(
-    directory: Path, config: ConfigDict, reading: Reading, split_N: np.ndarray, name: str
-) -> None:
-    """Fills `directory`, which gets its own name when everything is in it."""
-    data = config.data
-    _check_space(directory, len(reading.records), data)
-    planned = {split: _of_split(reading.records, split_N, split) for split in splits.SPLITS}
-    written, broken = shards.write(
-        directory,
-        planned,
-        classes=reading.classes,
-        image_size=data.image_size,
-        encoding=data.encoding,
-    )
-    if data.strict:
-        _check_nothing_left_out(broken, len(reading.records) - len(broken))
-    for row in broken:
-        logging.warning("left out %s: %s", row.image_id, row.reason)
-    records = [record for split in written for record in written[split]]
-    if not records:
-        raise InputError(
-            f"none of {len(reading.records)} images can be used; the first is"
-            f" {broken[0].image_id}, which {broken[0].reason}"
-        )
-    split_of_record = [split for split in written for _ in written[split]]
-    label_N = np.array([record.label for record in records])
-    splits.check_train_classes(label_N, np.array(split_of_record), reading.classes)
-
-    _write_tables(directory, records, split_of_record, reading.classes)
-    counts = _counts(records, split_of_record, reading.classes)
-    _write_json(directory / "split.json", _split_statistics(data, records, split_of_record, counts))
-    _write_json(directory / "data_report.json", _data_report(data, counts, reading, broken))
-    manifest = {
-        **_settings(data, reading.classes),
-        "fingerprint": name,
-        "counts": {split: list(by_class.values()) for split, by_class in counts.items()},
-        "files": {path.name: path.stat().st_size for path in sorted(directory.iterdir())},
+    return reading.classes, {
+        name: splits.class_counts(label_N[split_N == name], len(reading.classes))
+        for name in splits.SPLITS
     }
-    _write_json(directory / MANIFEST, manifest)
 
 
-def _of_split(records: Sequence[Record], split_N: np.ndarray, name: str) -> list[Record]:
-    return [record for record, split in zip(records, split_N, strict=True) if split == name]
-
-
-def _settings(data: ConfigDict, classes: Sequence[str]) -> dict[str, Any]:
-    """Every setting that shapes the result."""
+def settings(data: ConfigDict) -> dict[str, Any]:
+    """The fields of `config.data` that shape a prepared data set, as JSON can write them."""
     return {
-        "format_version": FORMAT_VERSION,
-        "dataset": data.dataset,
-        "classes": list(classes),
-        "image_size": data.image_size,
-        "encoding": data.encoding,
-        "split": [float(fraction) for fraction in data.split],
-        "split_seed": data.split_seed,
-        "strict": data.strict,
+        name: value for name, value in config_lib.plain(data).items() if name not in _NOT_SHAPING
     }
 
 
-def _counts(
-    records: Sequence[Record], split_of_record: Sequence[str], classes: Sequence[str]
-) -> dict[str, dict[str, int]]:
-    """Images by split and class."""
-    seen = collections.Counter(
-        (split, record.label) for record, split in zip(records, split_of_record, strict=True)
-    )
-    return {
-        split: {name: seen[split, label] for label, name in enumerate(classes)}
-        for split in splits.SPLITS
-    }
+def settled(config: ConfigDict) -> ConfigDict:
+    """The config with the settings of the prepared data set that `config.data.directory` names.
+
+    So a run on a folder that `prepare` made says in its own config how the images came about.
+    Without `directory` it is the config itself.
+
+    Raises:
+      InputError: the folder is no prepared data set.
+    """
+    if not config.data.directory:
+        return config
+    prepared = open_prepared(Path(config.data.directory))
+    taken = config_lib.with_fields(config, "data", prepared.settings)
+    for line in config_lib.differences(taken, config):
+        logging.info("taken over from %s: %s", prepared.directory, line)
+    return taken
 
 
-def _split_statistics(
-    data: ConfigDict,
-    records: Sequence[Record],
-    split_of_record: Sequence[str],
-    counts: dict[str, dict[str, int]],
-) -> dict[str, Any]:
-    lesions: dict[str, set[str]] = {split: set() for split in splits.SPLITS}
-    for record, split in zip(records, split_of_record, strict=True):
-        lesions[split].add(record.lesion_id)
-    return {
-        "fractions": [float(fraction) for fraction in data.split],
-        "seed": data.split_seed,
-        "images": {split: sum(by_class.values()) for split, by_class in counts.items()},
-        "lesions": {split: len(of_split) for split, of_split in lesions.items()},
-        "images_by_class": counts,
-    }
+def check(data: ConfigDict) -> None:
+    """Checks the settings that need no data.
 
-
-def _data_report(
-    data: ConfigDict,
-    counts: dict[str, dict[str, int]],
-    reading: Reading,
-    broken: Sequence[LeftOut],
-) -> dict[str, Any]:
-    left_out = (*reading.left_out, *broken)
-    # A reason may name a file; the kind of reason is what comes before the first colon.
-    reasons = collections.Counter(row.reason.split(":")[0] for row in left_out)
-    lesions = _lesions_with_several_classes(reading.records)
-    if lesions:
-        logging.warning(
-            "%d lesions have images of several classes, e.g. %s", len(lesions), lesions[0]
-        )
-    return {
-        "dataset": data.dataset,
-        "images": sum(sum(by_class.values()) for by_class in counts.values()),
-        "images_by_class": {
-            name: sum(by_class[name] for by_class in counts.values()) for name in counts["train"]
-        },
-        "left_out": len(left_out),
-        "left_out_by_reason": dict(sorted(reasons.items())),
-        "left_out_rows": [{"image_id": row.image_id, "reason": row.reason} for row in left_out],
-        "lesions_with_several_classes": {"count": len(lesions), "lesion_ids": lesions},
-    }
-
-
-def _lesions_with_several_classes(records: Sequence[Record]) -> list[str]:
-    """Ids of the lesions with more than one diagnosis, of which one must be wrong; sorted."""
-    labels: dict[str, set[int]] = collections.defaultdict(set)
-    for record in records:
-        labels[record.lesion_id].add(record.label)
-    return sorted(lesion_id for lesion_id, of_lesion in labels.items() if len(of_lesion) > 1)
-
-
-def _write_tables(
-    directory: Path,
-    records: Sequence[Record],
-    split_of_record: Sequence[str],
-    classes: Sequence[str],
-) -> None:
-    """`split.csv`, and `records.csv` in the order of the shards."""
-    splits.write_split_csv(
-        directory / "split.csv",
-        [record.image_id for record in records],
-        [record.lesion_id for record in records],
-        [classes[record.label] for record in records],
-        split_of_record,
-    )
-    with (directory / "records.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, _RECORD_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for record, split in zip(records, split_of_record, strict=True):
-            known = {name: getattr(record, name) for name in _RECORD_COLUMNS[1:-1]}
-            writer.writerow({**known, "split": split, "label": classes[record.label]})
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _check_config(data: ConfigDict) -> None:
-    if data.encoding not in shards.ENCODINGS:
-        raise InputError(
-            f"data.encoding is {data.encoding!r}: expected one of {', '.join(shards.ENCODINGS)}"
-        )
-    if not 2 <= data.image_size <= 4096:
-        raise InputError(f"data.image_size is {data.image_size}: expected 2 to 4096 pixels")
-    if data.num_threads < 0:
-        raise InputError(
-            f"data.num_threads is {data.num_threads}: expected 0 (read in the caller's thread) or"
-            " more"
-        )
-    if data.num_workers < 0:
-        raise InputError(
-            f"data.num_workers is {data.num_workers}: expected 0 (read in this process) or more"
-        )
+    Raises:
+      InputError: naming the field, its value and what is allowed.
+    """
+    Preprocess.from_config(data)
+    for name, choices in (("encoding", shards.ENCODINGS), ("duplicates", ("keep", "drop"))):
+        if data[name] not in choices:
+            raise InputError(f"data.{name} is {data[name]!r}: expected one of {', '.join(choices)}")
+    for name, least, what in (
+        ("min_side", 1, "pixels"),
+        ("num_threads", 0, "threads (0 reads in the caller's)"),
+        ("num_workers", 0, "processes (0 reads in this one)"),
+    ):
+        if data[name] < least:
+            raise InputError(f"data.{name} is {data[name]}: expected {least} or more {what}")
+    if data.split_file and not Path(data.split_file).is_file():
+        raise InputError(f"data.split_file: there is no file {data.split_file}")
     if not data.prepared_dir:
         raise InputError("data.prepared_dir is empty: set it to a folder for prepared data sets")
+
+
+def _open_fitting(data: ConfigDict) -> PreparedDataset:
+    prepared = open_prepared(Path(data.directory))
+    differing = [k for k, v in settings(data).items() if prepared.settings.get(k) != v]
+    if differing:
+        raise InputError(
+            f"{prepared.directory} was prepared with another data.{differing[0]}"
+            f" ({prepared.settings.get(differing[0])!r}, and {data[differing[0]]!r} is asked for):"
+            " give the data set that fits, or take its settings over with builder.settled(config)"
+        )
+    return prepared
+
+
+def _spec(data: ConfigDict, classes: tuple[str, ...]) -> shards.Spec:
+    return shards.Spec(classes, Preprocess.from_config(data), data.encoding, data.min_side)
+
+
+def _build_split(
+    directory: Path,
+    data: ConfigDict,
+    reading: Reading,
+    records: Sequence[Record],
+    digests: Sequence[str],
+    store: image_store.ImageStore,
+    fingerprint: str,
+) -> None:
+    """Fills `directory`, which gets its own name when everything is in it."""
+    facts = store.facts()
+    broken = shards.left_out(facts)
+    for row in broken:
+        logging.warning("left out %s: %s", row.image_id, row.reason)
+    if data.strict:
+        _check_nothing_left_out(broken, len(records) - len(broken))
+    # Broken files are no copies of each other, though many are empty alike.
+    digest_N = ["" if one.reason else digest for one, digest in zip(facts, digests, strict=True)]
+    copies = duplicates.exact(digest_N)
+    near = duplicates.near([one.perceptual_hash for one in facts]) if data.near_duplicates else []
+    group_N = _group_names(records, digest_N, near)
+    split_N, unsplit = splits.from_config(records, group_N, data, reading.classes)
+    dropped = duplicates.to_drop(copies, records) if data.duplicates == "drop" else []
+    left_out = [*reading.left_out, *broken, *unsplit, *dropped]
+
+    position_N = np.cumsum([not one.reason for one in facts]) - 1
+    gone = {row.image_id for row in (*broken, *unsplit, *dropped)}
+    rows = [
+        {
+            **record_row(record),
+            "split": str(split),
+            "group": group,
+            "label": reading.classes[record.label],
+            "height": one.height,
+            "width": one.width,
+            "mode": one.mode,
+            "position": int(position),
+        }
+        for record, split, group, one, position in zip(
+            records, split_N, group_N, facts, position_N, strict=True
+        )
+        if record.image_id not in gone
+    ]
+    rows.sort(key=lambda row: (splits.SPLITS.index(row["split"]), row["position"]))
+    wanted = splits.wanted_fractions(records, data)
+    _write_rows(directory, rows, reading.classes, wanted)
+    report = data_report.compute(data, reading, rows, left_out, records, copies, near)
+    data_report.log(report)
+    logs.write_json(directory / "data_report.json", report)
+    counts = data_report.counts(rows, reading.classes)
+    content = {
+        "fingerprint": fingerprint,
+        "images": store.fingerprint,
+        "classes": list(reading.classes),
+        "counts": {split: list(by_class.values()) for split, by_class in counts.items()},
+        "settings": settings(data),
+    }
+    image_store.write_manifest(directory / MANIFEST, FORMAT_VERSION, content)
+
+
+def _write_rows(
+    directory: Path,
+    rows: Sequence[Mapping[str, Any]],
+    classes: Sequence[str],
+    wanted: Sequence[float] | None,
+) -> None:
+    """`records.csv`, `split.csv` and `split.json`."""
+    with (directory / "records.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, RECORD_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    splits.write_split_csv(
+        directory / "split.csv",
+        *(columns[name] for name in ("image_id", "lesion_id", "label", "split")),
+    )
+    label_N = np.array([classes.index(name) for name in columns["label"]])
+    split_N = np.array(columns["split"])
+    splits.check_no_leak(columns["group"], split_N)
+    splits.check_train_classes(label_N, split_N, classes)
+    statistics = splits.statistics(
+        label_N, columns["group"], columns["lesion_id"], split_N, classes, wanted
+    )
+    splits.log_fractions(statistics)
+    logs.write_json(directory / "split.json", statistics)
+
+
+def record_row(record: Record) -> dict[str, Any]:
+    """What is known of a record, but for where its file lies."""
+    return {
+        name: getattr(record, name)
+        for name in (
+            "image_id", "lesion_id", "patient_id", "age", "sex", "site", "source", "label", "split",
+        )
+    }  # fmt: skip
+
+
+def _group_names(
+    records: Sequence[Record],
+    digests: Sequence[str] = (),
+    near: Sequence[tuple[int, int]] = (),
+) -> list[str]:
+    """Group of each record: images of one lesion, one patient or one photograph are together."""
+    columns = [
+        [record.lesion_id for record in records],
+        [record.patient_id for record in records],
+        *([digests] if digests else []),
+    ]
+    group_N = groups.join(len(records), *columns, pairs=near)
+    return groups.names(group_N, columns[0])
 
 
 def _check_nothing_left_out(left_out: Sequence[LeftOut], num_records: int) -> None:
@@ -253,17 +306,4 @@ def _check_nothing_left_out(left_out: Sequence[LeftOut], num_records: int) -> No
         raise InputError(
             f"{len(left_out)} rows give no image and {num_records} do, and data.strict is set; the"
             f" first is {left_out[0].image_id}: {left_out[0].reason}"
-        )
-
-
-def _check_space(directory: Path, num_images: int, data: ConfigDict) -> None:
-    """Stops at the start where the disk is sure to fill up; PNG and JPEG sizes aren't known."""
-    needed = num_images * data.image_size**2 * 3 if data.encoding == "raw" else 0
-    free = shutil.disk_usage(directory).free
-    if needed > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"{num_images} images of {data.image_size} px take {needed / 1e9:.2f} GB and"
-            f" {free / 1e9:.2f} GB are free in",
-            os.fspath(directory.parent),
         )

@@ -1,50 +1,52 @@
-"""A name for a data set's content: the same for the same files and settings, wherever they lie."""
+"""Names for content: the same for the same files and settings, wherever they lie."""
 
 import csv
 import hashlib
 import json
 import os
+import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from skinjax.data import threads
-from skinjax.data.records import Reading
+from skinjax.data.records import Record
 
 # Path, size and time of change of a file: while they are the same, so is its content.
 _FileState = tuple[str, int, int]
 
 
-def fingerprint(reading: Reading, settings: Mapping[str, Any], cache: Path) -> str:
-    """SHA-256 over the settings, the tables' bytes, and the images' names and bytes.
+def combine(content: Mapping[str, Any]) -> str:
+    """SHA-256 over anything that JSON can write, in 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def hash_images(records: Sequence[Record], cache: Path) -> list[str]:
+    """SHA-256 of each record's file, in hexadecimal.
 
     Images are hashed whole, since size alone would miss an image that was changed for another of
     its size, and times change when a data set is copied. So that a second run starts at once, the
     hashes are kept in `cache` (CSV) and a file is read again only if its size or its time of
     change has moved.
-
-    Returns:
-      64 hexadecimal digits.
     """
     known = _read_cache(cache)
-    state_N = [_state(record.path) for record in reading.records]
+    state_N = [_state(record.path) for record in records]
     unknown = [state for state in state_N if state not in known]
-    fresh = dict(zip(unknown, threads.map_in_order(_hash_state, unknown), strict=True))
+    hashes = threads.map_in_order(_hash_state, unknown)
+    shown = tqdm(
+        hashes, total=len(unknown), desc="hashing images", unit="image",
+        disable=not (unknown and sys.stderr.isatty()),
+    )  # fmt: skip
+    fresh = dict(zip(unknown, shown, strict=True))
     hash_N = [fresh.get(state) or known[state] for state in state_N]
     if fresh:
         current = {state[0] for state in state_N}
         others = {state: digest for state, digest in known.items() if state[0] not in current}
         _write_cache(cache, {**others, **dict(zip(state_N, hash_N, strict=True))})
-    names_and_hashes = sorted(
-        (record.path.name, digest) for record, digest in zip(reading.records, hash_N, strict=True)
-    )
-    content = {
-        "settings": dict(settings),
-        "tables": [hash_file(path) for path in reading.tables],
-        "images": names_and_hashes,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hash_N
 
 
 def hash_file(path: Path) -> str:

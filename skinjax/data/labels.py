@@ -1,9 +1,9 @@
-"""Class tables: the names of a data set's classes in order, what they mean, which are malignant."""
+"""The class tables: names in the order of their labels, what they mean, which are malignant."""
 
-# Alphabetical, so that the order can be told from the names alone.
 HAM10000_CLASSES: tuple[str, ...] = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 
-# Tschandl, Rosendahl, Kittler, Sci. Data 5, 180161 (2018), "Diagnostic categories".
+# Tschandl, Rosendahl, Kittler, Sci. Data 5, 180161 (2018), "Diagnostic categories". ISIC 2018
+# Task 3 has the same classes.
 HAM10000_DESCRIPTIONS: dict[str, str] = {
     "akiec": "actinic keratosis or intraepithelial carcinoma (Bowen's disease)",
     "bcc": "basal cell carcinoma",
@@ -16,3 +16,68 @@ HAM10000_DESCRIPTIONS: dict[str, str] = {
 
 # The usual reading of "malignant" on HAM10000: akiec is counted in, as carcinoma in situ.
 HAM10000_MALIGNANT: frozenset[str] = frozenset({"akiec", "bcc", "mel"})
+
+BINARY_CLASSES: tuple[str, ...] = ("benign", "malignant")
+BINARY_DESCRIPTIONS: dict[str, str] = {
+    "benign": "bkl, df, nv or vasc",
+    "malignant": "akiec, bcc or mel",
+}
+BINARY_MALIGNANT: frozenset[str] = frozenset({"malignant"})
+HAM10000_TO_BINARY: dict[str, str] = {
+    name: "malignant" if name in HAM10000_MALIGNANT else "benign" for name in HAM10000_CLASSES
+}
+
+ISIC2019_CLASSES: tuple[str, ...] = ("ak", "bcc", "bkl", "df", "mel", "nv", "scc", "vasc")
+
+# challenge.isic-archive.com/landing/2019; Combalia et al., arXiv:1908.02288.
+ISIC2019_DESCRIPTIONS: dict[str, str] = {
+    "ak": "actinic keratosis",
+    "bcc": "basal cell carcinoma",
+    "bkl": "benign keratosis (solar lentigo, seborrhoeic keratosis, lichen-planus-like keratosis)",
+    "df": "dermatofibroma",
+    "mel": "melanoma",
+    "nv": "melanocytic nevus",
+    "scc": "squamous cell carcinoma",
+    "vasc": "vascular lesion",
+}
+
+# Unlike akiec, ak has no carcinoma in it (those images are scc here), so it is not counted in.
+ISIC2019_MALIGNANT: frozenset[str] = frozenset({"bcc", "mel", "scc"})
+
+# `data.isic2019_scc` to the class that each class of ISIC 2019 becomes; what isn't there is left
+# out. Merging gives HAM10000's classes: of its 327 images of akiec, 130 are AK and 197 SCC in
+# ISIC_2019_Training_GroundTruth.csv, by image id.
+ISIC2019_SCC: dict[str, dict[str, str]] = {
+    "keep": {name: name for name in ISIC2019_CLASSES},
+    "drop": {name: name for name in ISIC2019_CLASSES if name != "scc"},
+    "merge": {name: {"ak": "akiec", "scc": "akiec"}.get(name, name) for name in ISIC2019_CLASSES},
+}
+
+# The folders of Kaggle's nodoubttome/skin-cancer9-classesisic, in lower case.
+ISIC9_CLASSES: tuple[str, ...] = (
+    "actinic keratosis",
+    "basal cell carcinoma",
+    "dermatofibroma",
+    "melanoma",
+    "nevus",
+    "pigmented benign keratosis",
+    "seborrheic keratosis",
+    "squamous cell carcinoma",
+    "vascular lesion",
+)
+
+# The diagnoses of the ISIC Archive, where the images are from.
+ISIC9_DESCRIPTIONS: dict[str, str] = {
+    "actinic keratosis": "actinic keratosis",
+    "basal cell carcinoma": "basal cell carcinoma",
+    "dermatofibroma": "dermatofibroma",
+    "melanoma": "melanoma",
+    "nevus": "melanocytic nevus",
+    "pigmented benign keratosis": "benign keratosis that is pigmented, as HAM10000's bkl",
+    "seborrheic keratosis": "seborrhoeic keratosis",
+    "squamous cell carcinoma": "squamous cell carcinoma",
+    "vascular lesion": "vascular lesion",
+}
+ISIC9_MALIGNANT: frozenset[str] = frozenset(
+    {"basal cell carcinoma", "melanoma", "squamous cell carcinoma"}
+)

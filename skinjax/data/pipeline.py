@@ -2,13 +2,14 @@
 
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import grain
 import numpy as np
 from absl import flags
 
+from skinjax.data import sampling
 from skinjax.errors import InputError
 
 Batch = dict[str, np.ndarray]
@@ -35,27 +36,27 @@ def train_dataset(
     num_workers: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    label_N: np.ndarray | None = None,
+    balance: float = 0.0,
 ) -> grain.IterDataset:
     """Endless shuffled batches: image uint8 (b, H, W, 3), label int32 (b,), mask bool (b,).
 
     `batch_size` is global and b = batch_size / process_count is this process's contiguous slice.
     Global batch i depends on `seed` and i alone, so its iterator's state is a place in the
     sequence: JSON-able, and the same records follow whatever the number of processes or threads.
-    Each epoch is len(source) // batch_size batches of a new order; the remainder is dropped.
+    Each epoch is len(source) // batch_size batches of a new order; the remainder is dropped. With
+    `balance`, which needs the label of every record, an epoch of the same length draws rare classes
+    more often: see `sampling.balanced_indices`.
 
     Raises:
-      InputError: no record, a batch larger than the source, a negative seed, or a batch that the
-        processes don't divide.
+      InputError: no record, a batch larger than the source, a negative seed, a batch that the
+        processes don't divide, or `balance` outside [0, 1] or without labels.
     """
     _check_sizes(len(source), batch_size, process_count)
     steps_per_epoch(len(source), batch_size)
     if seed < 0:
         raise InputError(f"seed is {seed}; it must be 0 or more")
-    # The one place where the order is decided: another sampler (balanced, say) is another function
-    # of the batch number.
-    sample = functools.partial(
-        shuffled_indices, num_records=len(source), batch_size=batch_size, seed=seed
-    )
+    sample = _sampler(len(source), batch_size, seed, label_N, balance)
     # Not `repeat()`: the batch number has to reach `sample` whole, and sys.maxsize is also the
     # length that Grain gives to an endless dataset.
     dataset = (
@@ -117,15 +118,6 @@ def eval_dataset(
     )
 
 
-def shuffled_indices(
-    batch_number: int, *, num_records: int, batch_size: int, seed: int
-) -> np.ndarray:
-    """Returns the records of global batch `batch_number`, int64 (batch_size,), no record twice."""
-    epoch, batch_in_epoch = divmod(int(batch_number), num_records // batch_size)
-    start = batch_in_epoch * batch_size
-    return _epoch_order(num_records, seed, epoch)[start : start + batch_size]
-
-
 def check_batch(batch: Batch, *, with_index: bool = False) -> Batch:
     """Returns `batch` unchanged if its keys, dtypes and shapes are those of the contract.
 
@@ -148,14 +140,28 @@ def check_batch(batch: Batch, *, with_index: bool = False) -> Batch:
     return batch
 
 
-# Reading threads are at most one epoch apart, so two orders are enough; four let training go on
-# while another dataset (cross-validation, a test) is being read in the same process.
-@functools.lru_cache(maxsize=4)
-def _epoch_order(num_records: int, seed: int, epoch: int) -> np.ndarray:
-    # Seeded by the pair: with seed + epoch, runs of neighbouring seeds would share their orders.
-    order_N = np.random.default_rng([seed, epoch]).permutation(num_records)
-    order_N.flags.writeable = False
-    return order_N
+def _sampler(
+    num_records: int, batch_size: int, seed: int, label_N: np.ndarray | None, balance: float
+) -> Callable[[int], np.ndarray]:
+    """The one place where the order is decided: the records of a batch from its number."""
+    sampling.check_balance(balance)
+    if balance == 0:
+        return functools.partial(
+            sampling.shuffled_indices, num_records=num_records, batch_size=batch_size, seed=seed
+        )
+    if label_N is None or label_N.shape != (num_records,):
+        found = "none" if label_N is None else f"an array of shape {label_N.shape}"
+        raise InputError(
+            f"balance is {balance}, which needs the labels of all {num_records} training records;"
+            f" got {found}"
+        )
+    return functools.partial(
+        sampling.balanced_indices,
+        label_N=label_N.copy(),
+        batch_size=batch_size,
+        seed=seed,
+        balance=balance,
+    )
 
 
 def _consecutive_positions(batch_number: int, *, batch_size: int) -> np.ndarray:

@@ -1,7 +1,6 @@
 """A prepared data set on disk: images by index, and a table of what is known of each."""
 
 import csv
-import json
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,59 +9,131 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from skinjax.data import shards, splits
+from skinjax.data import cache, image_store, shards, splits
 from skinjax.errors import InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+RECORD_COLUMNS = (
+    "split", "image_id", "lesion_id", "patient_id", "group", "age", "sex", "site", "source",
+    "label", "height", "width", "mode", "position",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """A data set on disk, decoded, resized and split. `counts[split]` has one count per class."""
+    """A data set on disk, decoded, resized and split.
+
+    Attributes:
+      directory: of the split and its tables; `store` is that of the images.
+      fingerprint: of all that is in it.
+      classes: names in the order of the labels.
+      image_size: side of the square images, in pixels.
+      counts: images of each class, by split.
+      settings: the fields of `config.data` that it was prepared with.
+    """
 
     directory: Path
+    store: Path
     fingerprint: str
     classes: tuple[str, ...]
     image_size: int
     counts: dict[str, tuple[int, ...]]
+    settings: dict[str, Any]
 
-    def source(self, names: Sequence[str]) -> "ImageSource":
+    def source(self, names: Sequence[str], *, cached: bool = False) -> "Subset":
         """Random access to the images of these splits, one after the other in the order given.
+
+        Args:
+          names: of the splits.
+          cached: read from a memory-mapped file of decoded images, which is made where it isn't.
 
         Raises:
           InputError: an unknown split, or one named twice.
         """
-        _check_splits(names)
-        return ImageSource(self.directory, {name: sum(self.counts[name]) for name in names})
+        images: Any = ImageSource(self.store)
+        if cached:
+            images = cache.cached(images, self.store / "decoded", self.image_size)
+        return Subset(images, np.array([int(row["position"]) for row in self._rows(names)]))
+
+    def labels(self, names: Sequence[str]) -> np.ndarray:
+        """Class of each image of `source(names)`: int32 (N,)."""
+        index = {name: number for number, name in enumerate(self.classes)}
+        return np.array([index[row["label"]] for row in self._rows(names)], np.int32)
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """What is known of each image of a split: one row per image, in `source((name,))`'s order.
 
-        Keys: image_id, lesion_id, split, age (years, or None), sex, site, source, label (the
-        class's name). Unknown text is ''.
+        Keys: image_id, lesion_id, patient_id, group (what is never parted), split, age (years, or
+        None), sex, site, source, label (the class's name), height and width (pixels) and mode of
+        the file as published. Unknown text is ''.
         """
-        _check_splits((name,))
+        return [
+            {
+                **row,
+                "age": float(row["age"]) if row["age"] else None,
+                "height": int(row["height"]),
+                "width": int(row["width"]),
+            }
+            for row in self._rows((name,))
+        ]
+
+    def _rows(self, names: Sequence[str]) -> list[dict[str, str]]:
+        _check_splits(names)
+        by_split: dict[str, list[dict[str, str]]] = {name: [] for name in names}
         with (self.directory / "records.csv").open(newline="", encoding="utf-8") as file:
-            rows = [dict(row) for row in csv.DictReader(file) if row["split"] == name]
-        return [{**row, "age": float(row["age"]) if row["age"] else None} for row in rows]
+            for row in csv.DictReader(file):
+                if row["split"] in by_split:
+                    by_split[row["split"]].append(row)
+        return [row for of_split in by_split.values() for row in of_split]
 
 
 class ImageSource:
-    """Random access: `source[i]` is {'image': uint8 (S, S, 3) RGB, 'label': int32 scalar}.
+    """Every image of a store: `source[i]` is {'image': uint8 (S, S, 3) RGB, 'label': int32 scalar}.
 
     Can be pickled (Grain's worker processes) and read by several threads; the shards are opened at
     the first read.
     """
 
-    def __init__(self, directory: Path, lengths: dict[str, int]):
+    def __init__(self, directory: Path):
         self._directory = directory
-        self._lengths = lengths
         self._lock = threading.Lock()
         self._opened: Any = None
 
     def __len__(self) -> int:
-        return sum(self._lengths.values())
+        return len(self._examples())
+
+    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[dict[str, Any]]:
+        return [
+            {"image": example["image"], "label": np.int32(example["label"])}
+            for example in self._examples().__getitems__([i.__index__() for i in indices])
+        ]
+
+    def _examples(self) -> Any:
+        with self._lock:
+            if self._opened is None:
+                self._opened = shards.open_shards(self._directory)
+            return self._opened
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"directory": self._directory}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+
+class Subset:
+    """Some records of a source, in an order: `subset[i]` is `source[position_N[i]]`."""
+
+    def __init__(self, source: Any, position_N: np.ndarray):
+        self._source = source
+        self._position_N = position_N
+
+    def __len__(self) -> int:
+        return len(self._position_N)
 
     def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
         return self.__getitems__([index])[0]
@@ -73,70 +144,43 @@ class ImageSource:
             return []
         if min(wanted) < 0 or max(wanted) >= len(self):
             raise IndexError(f"indices from {min(wanted)} to {max(wanted)} of {len(self)} images")
-        return [
-            {"image": example["image"], "label": np.int32(example["label"])}
-            for example in self._examples().__getitems__(wanted)
-        ]
-
-    def _examples(self) -> Any:
-        with self._lock:
-            if self._opened is None:
-                names = [name for name, length in self._lengths.items() if length]
-                self._opened = shards.open_splits(self._directory, names)
-            return self._opened
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"directory": self._directory, "lengths": self._lengths}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        return self._source.__getitems__(self._position_N[wanted].tolist())
 
 
 def open_prepared(directory: Path) -> PreparedDataset:
     """Opens what `prepare` built, by its folder alone.
 
+    `directory` may also be a folder around it, as long as there is one data set in it only.
+
     Raises:
-      InputError: no such folder, another format, or files that are missing or cut short.
+      InputError: no such folder, several data sets in it, another format, or files that are missing
+        or cut short.
     """
-    directory = Path(directory)
-    manifest = _read_manifest(directory)
-    for name, size in manifest["files"].items():
-        path = directory / name
-        if not path.is_file() or path.stat().st_size != size:
-            found = f"has {path.stat().st_size} bytes" if path.is_file() else "is missing"
-            raise InputError(
-                f"{path} {found}, expected {size} bytes: the prepared data set is not whole;"
-                f" delete {directory} to build it anew"
-            )
+    directory = _find(Path(directory))
+    store = image_store.open_store(directory.parent)
+    manifest = image_store.read_manifest(directory / MANIFEST, FORMAT_VERSION, delete=directory)
     return PreparedDataset(
         directory=directory,
+        store=store.directory,
         fingerprint=manifest["fingerprint"],
         classes=tuple(manifest["classes"]),
-        image_size=manifest["image_size"],
+        image_size=manifest["settings"]["image_size"],
         counts={name: tuple(counts) for name, counts in manifest["counts"].items()},
+        settings=manifest["settings"],
     )
 
 
-def _read_manifest(directory: Path) -> dict[str, Any]:
-    """What `prepare` noted of a data set, checked to be of this program's format.
-
-    Raises:
-      InputError: no folder or no manifest in it, or another format.
-    """
-    path = directory / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        found = manifest["format_version"]
-    except OSError:
-        raise InputError(f"no prepared data set in {directory}: {path} cannot be read") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path} is broken: delete {directory} to build it anew") from None
-    if found != FORMAT_VERSION:
-        raise InputError(
-            f"{path} has format version {found}, expected {FORMAT_VERSION}: delete {directory} to"
-            " build it anew"
-        )
-    return manifest
+def _find(directory: Path) -> Path:
+    """The folder with the manifest, at most three levels inside (data set, images, split)."""
+    for depth in range(4):
+        found = sorted(directory.glob("*/" * depth + MANIFEST))
+        found = [path.parent for path in found if not path.parent.name.startswith(".")]
+        if len(found) > 1:
+            listed = ", ".join(str(path) for path in found)
+            raise InputError(f"{directory} holds several prepared data sets, name one: {listed}")
+        if found:
+            return found[0]
+    raise InputError(f"no prepared data set in {directory}: no {MANIFEST} in it or inside")
 
 
 def _check_splits(names: Sequence[str]) -> None:

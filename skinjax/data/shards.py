@@ -1,112 +1,169 @@
-"""Images to TFDS ArrayRecord shards, decoded by all cores in constant memory, and back."""
+"""Images to TFDS ArrayRecord shards and back: each shard a pure function of its records."""
 
+import csv
 import errno
 import functools
 import itertools
+import math
 import os
-import shutil
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from skinjax.data import images, threads
+from skinjax.data import duplicates, image_headers, images, threads
+from skinjax.data.preprocess import Preprocess
 from skinjax.data.records import LeftOut, Record
 from skinjax.errors import InputError
 
-# TFDS keeps a shard's images in memory until it is written, so this bounds the memory; on the
-# other side, every shard that a batch touches costs the reader a thread.
+# What a kill costs at most; on the other side, every shard that a batch touches costs the reader a
+# thread.
 SHARD_BYTES = 256 << 20
+FACTS_PATTERN = "facts-*.csv"
 ENCODINGS = ("raw", "png", "jpeg")
+_SPLIT = "images"  # the only one for TFDS: a prepared data set's splits index its images
+_NAME = "skin_lesions"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What becomes of an image: with the file's bytes, all that a shard's content depends on."""
+
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    encoding: str
+    min_side: int
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the images in the shards."""
+        return (self.preprocess.image_size, self.preprocess.image_size, 3)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The records of one shard, in order."""
+
+    index: int
+    num_shards: int
+    records: tuple[Record, ...]
+
+    @property
+    def name(self) -> str:
+        """TFDS's name of the file."""
+        of = f"{self.index:05d}-of-{self.num_shards:05d}"
+        return f"{_NAME}-{_SPLIT}.array_record-{of}"
+
+    @property
+    def facts_name(self) -> str:
+        """The table beside it, which is there once the shard is whole."""
+        return f"facts-{self.index:05d}.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What was found out about a file while it was decoded.
+
+    `reason` is '' for an image that is in the shards, and else says why it isn't. `height` and
+    `width` (pixels) and `mode` are those of the file; `perceptual_hash` is of the image as
+    published, so that it doesn't depend on preprocessing.
+    """
+
+    image_id: str
+    reason: str
+    height: int = 0
+    width: int = 0
+    mode: str = ""
+    perceptual_hash: str = ""
+
+
+def plan(records: Sequence[Record], spec: Spec) -> list[Shard]:
+    """Cuts the records into shards of at most SHARD_BYTES of raw pixels, as even as possible."""
+    num_bytes = len(records) * math.prod(spec.image_shape)
+    num_shards = min(len(records), -(-num_bytes // SHARD_BYTES))
+    ends = [len(records) * index // num_shards for index in range(num_shards + 1)]
+    return [
+        Shard(index, num_shards, tuple(records[start:end]))
+        for index, (start, end) in enumerate(itertools.pairwise(ends))
+    ]
+
+
+def is_written(shard: Shard, directory: Path) -> bool:
+    """True if an earlier run has written this shard to the end."""
+    return (directory / shard.facts_name).exists()
 
 
 def write(
-    directory: Path,
-    records: Mapping[str, Sequence[Record]],
-    *,
-    classes: Sequence[str],
-    image_size: int,
-    encoding: str,
-) -> tuple[dict[str, list[Record]], list[LeftOut]]:
-    """Decodes, resizes and writes the records of each split, in their order.
+    shard: Shard, directory: Path, spec: Spec, on_image: Callable[[], object] = lambda: None
+) -> None:
+    """Verifies, preprocesses and writes the images of one shard on all cores, unless it is there.
 
-    `directory` becomes a TFDS data set, which `tfds.builder_from_directory` opens. The same input
-    gives the same bytes.
+    The same records give the same bytes, whoever writes them: a thread pool here or a worker of
+    Apache Beam. `on_image` is called after each image.
 
-    Returns:
-      The records written, by split, and those whose files don't decode. A split in which nothing
-      decodes has no shard.
+    Raises:
+      OSError: among others a full disk.
     """
-    records = {name: of_split for name, of_split in records.items() if of_split}
-    written: dict[str, list[Record]] = {name: [] for name in records}
-    left_out: list[LeftOut] = []
-    prepare = functools.partial(_prepare_image, image_size=image_size, encoding=encoding)
-    everything = list(itertools.chain.from_iterable(records.values()))
-    results = threads.map_in_order(prepare, everything)
-    progress = tqdm(
-        zip(everything, results, strict=True),
-        total=len(everything),
-        desc="preparing images",
-        unit="image",
-        disable=not sys.stderr.isatty(),
-    )
+    if is_written(shard, directory):
+        return
+    from array_record.python.array_record_module import ArrayRecordWriter
 
-    def examples(name: str, count: int) -> Iterator[tuple[str, dict[str, Any]]]:
-        # One stream for all shards: TFDS writes them one after the other, in this order.
-        for record, image in itertools.islice(progress, count):
-            if isinstance(image, LeftOut):
-                left_out.append(image)
-                continue
-            written[name].append(record)
-            yield (
-                record.image_id,
-                {"image": image, "label": record.label, "image_id": record.image_id},
-            )
-
-    generators = {
-        name: [
-            functools.partial(examples, name, count)
-            for count in _shard_lengths(len(of_split), image_size)
-        ]
-        for name, of_split in records.items()
-    }
-    tfds_directory = directory / "tfds"
-    builder = _builder_class()(
-        generators, classes, image_size, encoding, data_dir=os.fspath(tfds_directory)
-    )
+    facts: list[ImageFacts] = []
+    # Of this process alone, should two write the same shard.
+    writing = directory / f".{shard.name}-{os.getpid()}"
+    results = threads.map_in_order(functools.partial(process, spec=spec), shard.records)
     try:
-        builder.download_and_prepare(file_format="array_record")
+        # Uncompressed: TFDS's own way halves reading (2,976 against 6,336 images/s at 224 px) and
+        # saves a third of the size; PNG and JPEG don't shrink further.
+        writer = ArrayRecordWriter(os.fspath(writing), "group_size:1,uncompressed")
+        for image_facts, example in results:
+            facts.append(image_facts)
+            if example is not None:
+                writer.write(example)
+            on_image()
+        writer.close()
+        writing.rename(directory / shard.name)
+    except RuntimeError as error:  # how ArrayRecord says that the disk is full
+        full = "No space left" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from None
     finally:
-        progress.close()
         results.close()
-    for path in sorted(Path(builder.data_dir).iterdir()):
-        path.rename(directory / path.name)
-    shutil.rmtree(tfds_directory)
-    return written, left_out
+        writing.unlink(missing_ok=True)
+    writing = directory / f".{shard.facts_name}-{os.getpid()}"
+    write_facts(writing, facts)
+    writing.rename(directory / shard.facts_name)
 
 
-def open_splits(directory: Path, names: Sequence[str]) -> Any:
-    """TFDS random access to these splits, one after the other.
-
-    TFDS parses a 224 px raw example in 0.07 ms, so no path of our own around it is needed.
-    """
-    import tensorflow_datasets as tfds  # half a second, and only wanted where data is read
-
-    builder = tfds.builder_from_directory(os.fspath(directory))
-    return builder.as_data_source(split="+".join(names))
-
-
-def _prepare_image(
-    record: Record, *, image_size: int, encoding: str
-) -> np.ndarray | bytes | LeftOut:
-    """The image as its feature wants it, or why it can't be read."""
+def process(record: Record, spec: Spec) -> tuple[ImageFacts, bytes | None]:
+    """One record to what is known of its file, and the serialized TFDS example (None: unusable)."""
     try:
-        image_HWC = images.resize(images.decode_bytes(record.path.read_bytes()), image_size)
+        image_headers.check_bytes(record.path.stat().st_size)
+        decoded = images.read_bytes(record.path.read_bytes(), min_side=spec.min_side)
     except InputError as error:
-        return LeftOut(record.image_id, f"does not decode: {error}")
+        return ImageFacts(record.image_id, str(error)), None
+    except FileNotFoundError:
+        return ImageFacts(record.image_id, "no image file"), None
+    height, width = decoded.image_HWC.shape[:2]
+    facts = ImageFacts(
+        image_id=record.image_id,
+        reason="",
+        height=height,
+        width=width,
+        mode=decoded.mode,
+        perceptual_hash=duplicates.perceptual_hash(decoded.image_HWC),
+    )
+    image_HWC = spec.preprocess(decoded.image_HWC)
+    example = {
+        "image": _encode(image_HWC, spec.encoding),
+        "label": record.label,
+        "image_id": record.image_id,
+    }
+    return facts, _features(spec).serialize_example(example)
+
+
+def _encode(image_HWC: np.ndarray, encoding: str) -> np.ndarray | bytes:
     if encoding == "png":
         return images.encode_png(image_HWC)
     if encoding == "jpeg":
@@ -114,79 +171,77 @@ def _prepare_image(
     return image_HWC
 
 
-def _shard_lengths(num_images: int, image_size: int) -> list[int]:
-    """Images per shard, as even as possible; by raw size, since that is what memory holds."""
-    num_shards = min(num_images, -(-num_images * image_size**2 * 3 // SHARD_BYTES))
-    ends = [num_images * shard // num_shards for shard in range(num_shards + 1)]
-    return [end - start for start, end in itertools.pairwise(ends)]
+def left_out(facts: Sequence[ImageFacts]) -> list[LeftOut]:
+    """The images that are not in the shards."""
+    return [LeftOut(one.image_id, one.reason) for one in facts if one.reason]
 
 
-@functools.cache
-def _builder_class() -> Any:
-    """The TFDS builder; made here since importing TFDS is slow, and not registered with it.
+def write_metadata(
+    directory: Path, shards: Sequence[Shard], lengths: Sequence[int], spec: Spec
+) -> None:
+    """Makes a folder of written shards a data set for `tfds.builder_from_directory`.
 
-    A ShardBasedBuilder, since a GeneratorBasedBuilder shuffles, and beyond 1 GB does so through
-    files that it can't write without TensorFlow.
+    Args:
+      directory: the shards' folder.
+      shards: all of them.
+      lengths: images in each.
+      spec: what they were written with.
     """
     import tensorflow_datasets as tfds
-    from array_record.python.array_record_module import ArrayRecordWriter
-    from tensorflow_datasets.core import writer
 
-    class Uncompressed(writer.ExampleWriter):
-        # TFDS's own writer compresses: at 224 px that halves reading (2,976 against 6,336
-        # images/s) and gains a third in size; PNG and JPEG don't shrink further.
-        def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> None:
-            try:
-                shard = ArrayRecordWriter(os.fspath(path), "group_size:1,uncompressed")
-                for _, example in examples:
-                    shard.write(example)
-                shard.close()
-            except RuntimeError as error:  # how ArrayRecord says that the disk is full
-                full = "No space left" in str(error)
-                raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from None
+    split = tfds.core.SplitInfo(
+        name=_SPLIT,
+        shard_lengths=list(lengths),
+        num_bytes=sum((directory / shard.name).stat().st_size for shard in shards),
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=os.fspath(directory),
+        features=_features(spec),
+        split_infos=[split],
+        check_data=False,  # which would need TensorFlow
+    )
 
-    class SkinLesions(  # type: ignore[call-arg]
-        tfds.core.ShardBasedBuilder, skip_registration=True
-    ):
-        VERSION = tfds.core.Version("1.0.0")
-        # Where TFDS would look for download checksums; finding it out inside a package imports
-        # importlib_resources, which TFDS 4.9.10 uses but doesn't depend on.
-        code_path = None
 
-        def __init__(
-            self,
-            generators: Mapping[str, Sequence[Callable[[], Iterator]]],
-            classes: Sequence[str],
-            image_size: int,
-            encoding: str,
-            **kwargs: Any,
-        ):
-            self._generators = generators
-            shape = (image_size, image_size, 3)
-            self._features = {
-                "image": tfds.features.Tensor(shape=shape, dtype=np.uint8, encoding="bytes")
-                if encoding == "raw"
-                else tfds.features.Image(shape=shape, encoding_format=encoding),
-                "label": tfds.features.ClassLabel(names=list(classes)),
-                "image_id": tfds.features.Text(),
-            }
-            super().__init__(**kwargs)
+def open_shards(directory: Path) -> Any:
+    """TFDS random access to all images.
 
-        def _info(self) -> Any:
-            return tfds.core.DatasetInfo(
-                builder=self, features=tfds.features.FeaturesDict(self._features)
-            )
+    TFDS parses a 224 px raw example in 0.07 ms, so no path of our own around it is needed.
+    """
+    import tensorflow_datasets as tfds  # half a second, and only wanted where data is read
 
-        def _shard_iterators_per_split(self, dl_manager: Any) -> Any:
-            return self._generators
+    return tfds.builder_from_directory(os.fspath(directory)).as_data_source(split=_SPLIT)
 
-        def _example_writer(self) -> Any:
-            return Uncompressed(file_format=self.info.file_format)
 
-        def _log_download_bytes(self) -> None:
-            """TFDS prints here; the log and the progress bar say enough."""
+def write_facts(path: Path, facts: Sequence[ImageFacts]) -> None:
+    """Writes one row per image, in order."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([field.name for field in fields(ImageFacts)])
+        writer.writerows(astuple(one) for one in facts)
 
-        def _log_download_done(self) -> None:
-            """As above."""
 
-    return SkinLesions
+def read_facts(path: Path) -> Iterator[ImageFacts]:
+    """Reads what `write_facts` wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            height, width = int(row.pop("height")), int(row.pop("width"))
+            yield ImageFacts(height=height, width=width, **row)
+
+
+@functools.lru_cache(maxsize=4)
+def _features(spec: Spec) -> Any:
+    """The TFDS features of an example; made here since importing TFDS is slow."""
+    import tensorflow_datasets as tfds
+
+    image = (
+        tfds.features.Tensor(shape=spec.image_shape, dtype=np.uint8, encoding="bytes")
+        if spec.encoding == "raw"
+        else tfds.features.Image(shape=spec.image_shape, encoding_format=spec.encoding)
+    )
+    return tfds.features.FeaturesDict(
+        {
+            "image": image,
+            "label": tfds.features.ClassLabel(names=list(spec.classes)),
+            "image_id": tfds.features.Text(),
+        }
+    )

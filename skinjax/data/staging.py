@@ -45,6 +45,40 @@ def build_folder(target: Path, build: Callable[[Path], None]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def resume_folder(target: Path, build: Callable[[Path], None]) -> None:
+    """As `build_folder`, but `build` finds what a killed run of it has left, to go on from there.
+
+    A run that is killed or interrupted leaves its folder, under a name of its own, for the next one
+    that wants the same `target`; one that fails removes it.
+    """
+    if is_built(target):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(_lock_file(target.parent, target.name)):
+        if is_built(target):
+            return
+        folder = target.parent / f".{target.name}.unfinished"
+        if folder.exists():
+            logging.info("going on with %s, left by a run that was stopped", folder)
+        folder.mkdir(exist_ok=True)
+        try:
+            build(folder)
+            try:
+                folder.rename(target)
+            except OSError:
+                if not is_built(target):  # as in build_folder
+                    raise
+        except Exception:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        for other in sorted(target.parent.glob(".*.unfinished")):
+            logging.warning(
+                "%s was left by a stopped run with other settings: go on with it by the same"
+                " command, or delete it",
+                other,
+            )
+
+
 def is_built(target: Path) -> bool:
     """True if `target` holds anything: it got its name only once it was whole."""
     return target.is_dir() and any(target.iterdir())

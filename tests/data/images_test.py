@@ -23,6 +23,12 @@ def as_bytes(picture: Image.Image, form: str = "JPEG", **options) -> bytes:
     return buffer.getvalue()
 
 
+def assert_alike(image_HWC: np.ndarray, data: bytes) -> None:
+    """The two differ by how libjpeg is built."""
+    expected_HWC = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    np.testing.assert_allclose(image_HWC, expected_HWC, atol=4)
+
+
 JPEG = as_bytes(Image.fromarray(PICTURE_HWC), quality=95, subsampling=0)
 PROGRESSIVE = as_bytes(Image.fromarray(PICTURE_HWC), quality=95, subsampling=0, progressive=True)
 PNG = as_bytes(Image.fromarray(PICTURE_HWC), "PNG")
@@ -43,30 +49,92 @@ def test_applies_exif_rotation(orientation):
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
     image_HWC = images.decode_bytes(data)
     assert image_HWC.shape == expected.shape
-    # The two differ by how libjpeg is built, not by where the corners are.
-    assert np.abs(image_HWC.astype(int) - expected).max() <= 3
+    np.testing.assert_allclose(image_HWC, expected, atol=3)  # by how libjpeg is built
 
 
-@pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_makes_rgb_of_other_jpegs(mode):
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_applies_exif_rotation_of_a_png(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = as_bytes(Image.fromarray(PICTURE_HWC), "PNG", exif=exif)
+    decoded = images.read_bytes(data)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    np.testing.assert_array_equal(decoded.image_HWC, expected)
+    assert decoded.image_HWC.flags.c_contiguous
+    assert decoded.rotated == (orientation != 1)
+
+
+@pytest.mark.parametrize(("mode", "name"), [("L", "grey"), ("CMYK", "cmyk"), ("RGB", "rgb")])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_makes_rgb_of_every_jpeg(mode, name, progressive):
     picture = Image.fromarray(PICTURE_HWC).convert(mode)
-    image_HWC = images.decode_bytes(as_bytes(picture, quality=95))
-    assert image_HWC.shape == PICTURE_HWC.shape
-    assert np.abs(image_HWC.astype(int) - np.asarray(picture.convert("RGB"))).max() <= 8
+    data = as_bytes(picture, quality=95, progressive=progressive)
+    decoded = images.read_bytes(data)
+    assert (decoded.mode, decoded.rotated) == (name, False)
+    assert_alike(decoded.image_HWC, data)
+    np.testing.assert_allclose(decoded.image_HWC, picture.convert("RGB"), atol=8)
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16"])
-def test_makes_rgb_of_other_pngs(mode):
+def test_makes_rgb_of_adobes_jpegs():
+    # Adobe's marker ends with how the channels were transformed: 1 is YCbCr, 2 is YCCK. The
+    # picture is saved as it is, so each byte changed is the same picture seen otherwise.
+    cmyk = as_bytes(Image.fromarray(PICTURE_HWC).convert("CMYK"), quality=95)
+    transform = cmyk.index(b"Adobe") + 11
+    ycck = cmyk[:transform] + b"\2" + cmyk[transform + 1 :]
+    rgb = as_bytes(Image.fromarray(PICTURE_HWC), quality=95, subsampling=0, keep_rgb=True)
+    for data in (cmyk, ycck, rgb):
+        assert_alike(images.decode_bytes(data), data)
+    assert np.abs(images.decode_bytes(cmyk).astype(int) - images.decode_bytes(ycck)).max() > 50
+    assert_alike(images.decode_bytes(rgb), JPEG)
+
+
+def test_takes_every_way_of_writing_a_jpeg():
+    picture = Image.fromarray(PICTURE_HWC)
+    thumbnail = b"Exif\0\0" + JPEG
+    for data in (
+        as_bytes(picture, restart_marker_blocks=2),
+        as_bytes(picture, progressive=True, restart_marker_rows=1),
+        as_bytes(picture, subsampling=2, optimize=True),
+        as_bytes(picture, comment=b"\xff\xd9" * 9),
+        JPEG[:2] + b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + JPEG[2:],
+        JPEG[:2] + b"\xff\xff\xff" + JPEG[2:-2] + b"\xff\xff" + JPEG[-2:],
+        JPEG + JPEG,
+        JPEG + b"\xff\xd8\xff trailing",
+    ):
+        assert_alike(images.decode_bytes(data), data)
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [
+        ("1", "grey"), ("L", "grey"), ("LA", "grey_alpha"), ("P", "palette"), ("RGB", "rgb"),
+        ("RGBA", "rgba"), ("I;16", "grey16"),
+    ],
+)  # fmt: skip
+def test_makes_rgb_of_every_png(mode, name):
     if mode == "I;16":
         picture = Image.fromarray(PICTURE_HWC[..., 0].astype(np.uint16) * 257)
         expected = np.repeat(PICTURE_HWC[..., :1], 3, axis=-1)
     else:
         picture = Image.fromarray(PICTURE_HWC).convert(mode)
         expected = np.asarray(picture.convert("RGB"))
-    if mode == "RGBA":
-        picture.putalpha(100)
-    image_HWC = images.decode_bytes(as_bytes(picture, "PNG"))
-    np.testing.assert_allclose(image_HWC, expected, atol=1)
+    if mode in ("LA", "RGBA"):
+        picture.putalpha(100)  # dropped, not composed
+    decoded = images.read_bytes(as_bytes(picture, "PNG"))
+    assert decoded.mode == name
+    np.testing.assert_allclose(decoded.image_HWC, expected, atol=1)
+
+
+def test_drops_transparency_of_a_palette_and_keeps_interlacing():
+    palette = Image.fromarray(PICTURE_HWC).convert("P")
+    data = as_bytes(palette, "PNG", transparency=bytes(256))
+    np.testing.assert_array_equal(images.decode_bytes(data), palette.convert("RGB"))
+
+
+def test_counts_the_smallest_side():
+    assert images.read_bytes(JPEG, min_side=40).image_HWC.shape == PICTURE_HWC.shape
+    with pytest.raises(InputError, match=r"^too small: 60 x 40 pixels, expected 41 a side$"):
+        images.read_bytes(JPEG, min_side=41)
 
 
 @pytest.mark.parametrize("data", [JPEG, PROGRESSIVE, PNG], ids=["jpeg", "progressive", "png"])

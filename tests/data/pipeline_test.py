@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skinjax.data import pipeline
+from skinjax.data import pipeline, sampling
 from skinjax.errors import InputError
 
 
@@ -51,23 +51,6 @@ def test_train_batch_holds_to_the_contract():
     np.testing.assert_array_equal(batch["image"][:, 1, 2, 0], batch["label"])
 
 
-@settings(deadline=None, max_examples=30)
-@given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 2**40), st.integers(0, 5))
-def test_an_epoch_has_no_record_twice_and_drops_less_than_a_batch(size, batch_size, seed, epoch):
-    batch_size = min(batch_size, size)
-    per_epoch = size // batch_size
-    numbers = range(epoch * per_epoch, (epoch + 1) * per_epoch)
-    seen = np.concatenate(
-        [
-            pipeline.shuffled_indices(i, num_records=size, batch_size=batch_size, seed=seed)
-            for i in numbers
-        ]
-    )
-    assert len(set(seen.tolist())) == len(seen) == per_epoch * batch_size
-    assert seen.min() >= 0
-    assert seen.max() < size
-
-
 def test_every_epoch_and_every_seed_has_its_own_order():
     epochs = {}
     for seed in (0, 1, 2):
@@ -98,7 +81,7 @@ def test_processes_hold_consecutive_slices_of_the_same_global_batch(process_coun
 @pytest.mark.parametrize("num_threads", [0, 1, 4])
 def test_the_order_does_not_depend_on_the_number_of_threads(num_threads):
     expected = [
-        pipeline.shuffled_indices(i, num_records=10, batch_size=4, seed=0).tolist()
+        sampling.shuffled_indices(i, num_records=10, batch_size=4, seed=0).tolist()
         for i in range(7)
     ]
     assert labels(train(MemorySource(10), num_threads=num_threads), 7) == expected
@@ -134,6 +117,53 @@ def test_worker_processes_keep_the_order_and_resume():
     iterator.set_state(json.loads(state))
     assert labels(iterator, 5) == expected[4:]
     iterator.close()
+
+
+def balanced(size=26, balance=1.0, **kwargs):
+    """Two records in three are of class 0; `label` in a batch is the record's number."""
+    label_N = np.arange(size) % 3 // 2
+    return train(MemorySource(size), label_N=label_N, balance=balance, **kwargs)
+
+
+def test_balanced_batches_draw_classes_equally_often():
+    drawn = np.concatenate(labels(balanced(), 60))
+    assert (drawn % 3 == 2).sum() == 120
+    assert set(drawn.tolist()) == set(range(26))
+
+
+def test_without_balance_labels_change_nothing():
+    assert labels(balanced(balance=0.0), 20) == labels(train(MemorySource(26)), 20)
+
+
+def test_balanced_batches_do_not_depend_on_processes_threads_or_workers():
+    expected = labels(balanced(), 15)
+    parts = [labels(balanced(process_index=i, process_count=2), 15) for i in range(2)]
+    assert [list(itertools.chain(*pair)) for pair in zip(*parts, strict=True)] == expected
+    assert labels(balanced(num_threads=0), 15) == expected
+    workers = balanced(num_threads=1, num_workers=2)
+    assert labels(workers, 15) == expected
+    workers.close()
+
+
+def test_balanced_batches_resume_and_ignore_later_changes_of_the_labels():
+    label_N = np.arange(26) % 3 // 2
+    iterator = train(MemorySource(26), label_N=label_N, balance=1.0)
+    labels(iterator, 8)
+    state = json.dumps(iterator.get_state())
+    label_N[:] = 0
+    expected = labels(iterator, 9)
+    resumed = balanced()
+    resumed.set_state(json.loads(state))
+    assert labels(resumed, 9) == expected
+
+
+def test_balance_needs_a_label_of_every_record():
+    with pytest.raises(InputError, match="labels of all 9 training records; got none"):
+        train(MemorySource(9), balance=0.5)
+    with pytest.raises(InputError, match=r"all 9 training records; got an array of shape \(8,\)"):
+        train(MemorySource(9), balance=0.5, label_N=np.zeros(8, int))
+    with pytest.raises(InputError, match="balance is 2"):
+        train(MemorySource(9), balance=2.0, label_N=np.zeros(9, int))
 
 
 @settings(deadline=None, max_examples=60)

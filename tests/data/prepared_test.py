@@ -70,8 +70,38 @@ def test_an_empty_split_is_an_empty_source(config):
     assert len(list(dataset.source(("train", "val", "test")))) == 35
 
 
+def test_finds_the_only_data_set_inside(config, dataset):
+    for folder in (dataset.store, dataset.store.parent, dataset.store.parent.parent):
+        assert prepared.open_prepared(folder) == dataset
+    config.data.split_seed = 1
+    other = builder.prepare(config)
+    with pytest.raises(InputError, match="several prepared data sets, name one") as error:
+        prepared.open_prepared(dataset.store)
+    assert str(other.directory) in str(error.value)
+    assert prepared.open_prepared(other.directory) == other
+
+
+def test_labels_and_table_are_in_the_order_of_the_source(dataset):
+    names = ("val", "train")
+    expected = [example["label"] for example in dataset.source(names)]
+    np.testing.assert_array_equal(dataset.labels(names), expected)
+    assert dataset.labels(names).dtype == np.int32
+    row = dataset.table("val")[0]
+    assert set(row) == set(prepared.RECORD_COLUMNS)
+    assert (row["height"], row["width"], row["mode"]) == (16, 24, "rgb")
+    assert row["group"] == row["lesion_id"]
+
+
+def test_a_cached_source_gives_the_same_images(dataset):
+    plain, cached = (dataset.source(("test",), cached=flag) for flag in (False, True))
+    assert len(plain) == len(cached)
+    for one, other in zip(plain, cached, strict=True):
+        np.testing.assert_array_equal(one["image"], other["image"])
+        assert one["label"] == other["label"]
+
+
 def test_finds_a_shard_that_is_missing_or_cut(dataset):
-    (shard,) = dataset.directory.glob("*-train.array_record*")
+    (shard,) = dataset.store.glob("*-images.array_record*")
     data = shard.read_bytes()
     shard.write_bytes(data[:-1])
     with pytest.raises(InputError, match=f"{shard.name} has {len(data) - 1} bytes, expected"):
@@ -87,7 +117,7 @@ def test_refuses_what_is_not_prepared(dataset, tmp_path):
     manifest = dataset.directory / prepared.MANIFEST
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**content, "format_version": 99}))
-    with pytest.raises(InputError, match="has format version 99, expected 1"):
+    with pytest.raises(InputError, match="has format version 99, expected 2"):
         prepared.open_prepared(dataset.directory)
     manifest.write_text("{")
     with pytest.raises(InputError, match="is broken"):

@@ -1,15 +1,15 @@
-import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from skinjax.data import sources, splits
-from skinjax.data.records import Record
+from skinjax.data import splits
+from skinjax.data.records import LeftOut, Record
+from skinjax.data.sources import ham10000
 from skinjax.errors import InputError
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "ham10000"
+REAL = Path(__file__).parents[4] / "shared" / "data" / "ham10000"
 HEADER = "lesion_id,image_id,dx,dx_type,age,sex,localization"
 
 
@@ -19,7 +19,7 @@ def write_table(raw_dir, *rows, header=HEADER, name="HAM10000_metadata.csv", pre
 
 
 def test_reads_the_published_layout(raw_dir):
-    reading = sources.read_ham10000(raw_dir)
+    reading = ham10000.read(raw_dir)
     assert reading.left_out == ()
     assert reading.tables == (raw_dir / "HAM10000_metadata.csv",)
     assert len(reading.records) == 35
@@ -41,7 +41,7 @@ def test_unknown_is_empty_and_a_lesion_without_id_is_its_own(raw_dir):
         ",ISIC_0000000,mel,histo,,unknown,unknown",
         ",ISIC_0000001,nv,histo,50,male,ear",
     )
-    first, second = sources.read_ham10000(raw_dir).records
+    first, second = ham10000.read(raw_dir).records
     assert (first.age, first.sex, first.site) == (None, "", "")
     assert (first.lesion_id, second.lesion_id) == ("ISIC_0000000", "ISIC_0000001")
 
@@ -50,7 +50,7 @@ def test_unknown_is_empty_and_a_lesion_without_id_is_its_own(raw_dir):
 def test_rows_with_a_missing_lesion_id_are_no_common_lesion(raw_dir, missing):
     rows = [f"{missing},ISIC_000000{n},nv,histo,50,male,ear" for n in range(3)]
     write_table(raw_dir, *rows)
-    records = sources.read_ham10000(raw_dir).records
+    records = ham10000.read(raw_dir).records
     assert [record.lesion_id for record in records] == [record.image_id for record in records]
 
 
@@ -66,7 +66,7 @@ def test_reads_the_variants_of_the_table(raw_dir, name, separator):
         name=name,
         prefix="\ufeff",
     )
-    (record,) = sources.read_ham10000(raw_dir).records
+    (record,) = ham10000.read(raw_dir).records
     assert (record.lesion_id, record.age, record.source) == ("HAM_1", 80.0, "rosendahl")
 
 
@@ -74,7 +74,7 @@ def test_dx_type_is_not_wanted(raw_dir):
     write_table(
         raw_dir, "HAM_1,ISIC_0000000,mel,80,male,ear", header=HEADER.replace(",dx_type", "")
     )
-    assert len(sources.read_ham10000(raw_dir).records) == 1
+    assert len(ham10000.read(raw_dir).records) == 1
 
 
 def test_finds_images_in_any_folder_under_any_ending(raw_dir):
@@ -82,7 +82,7 @@ def test_finds_images_in_any_folder_under_any_ending(raw_dir):
     moved.parent.mkdir(parents=True)
     (raw_dir / "HAM10000_images_part_1" / "ISIC_0000000.jpg").rename(moved)
     (raw_dir / "A").symlink_to(raw_dir)  # must not be followed round and round
-    records = sources.read_ham10000(raw_dir).records
+    records = ham10000.read(raw_dir).records
     assert records[0].path == moved
     assert len(records) == 35
 
@@ -97,7 +97,7 @@ def test_of_several_files_the_published_folders_is_taken(raw_dir, caplog):
     (raw_dir / "A" / "ISIC_0000099.jpg").touch()
     (raw_dir / "A" / "ISIC_0000099.png").touch()
     with caplog.at_level("WARNING"):
-        records = sources.read_ham10000(raw_dir).records
+        records = ham10000.read(raw_dir).records
     assert records[0].path.parent == raw_dir / "HAM10000_images_part_1"
     assert {record.path.parent for record in records[1::2]} == {raw_dir / "HAM10000_images_part_2"}
     (message,) = [record.getMessage() for record in caplog.records]
@@ -107,7 +107,7 @@ def test_of_several_files_the_published_folders_is_taken(raw_dir, caplog):
 def test_one_folder_in_any_case_is_preferred_to_an_earlier_one(raw_dir):
     (raw_dir / "HAM10000_images_part_1").rename(raw_dir / "ham10000_IMAGES_part_1")
     shutil.copytree(raw_dir / "ham10000_IMAGES_part_1", raw_dir / "A")
-    assert sources.read_ham10000(raw_dir).records[0].path.parent.name == "ham10000_IMAGES_part_1"
+    assert ham10000.read(raw_dir).records[0].path.parent.name == "ham10000_IMAGES_part_1"
 
 
 def test_rows_without_a_file_are_left_out(raw_dir):
@@ -115,11 +115,11 @@ def test_rows_without_a_file_are_left_out(raw_dir):
     (part_1 / "ISIC_0000000.jpg").unlink()
     (part_1 / "ISIC_0000002.jpg").unlink()
     (part_1 / "ISIC_0000002.jpg").symlink_to("never-fetched.jpg")
-    reading = sources.read_ham10000(raw_dir)
+    reading = ham10000.read(raw_dir)
     assert len(reading.records) == 33
     assert reading.left_out == (
-        sources.LeftOut("ISIC_0000000", "no image file"),
-        sources.LeftOut("ISIC_0000002", "no image file"),
+        LeftOut("ISIC_0000000", "no image file"),
+        LeftOut("ISIC_0000002", "no image file"),
     )
 
 
@@ -142,7 +142,7 @@ def test_rows_without_a_file_are_left_out(raw_dir):
 def test_refuses_a_wrong_row(raw_dir, row, message):
     write_table(raw_dir, row)
     with pytest.raises(InputError, match=message) as error:
-        sources.read_ham10000(raw_dir)
+        ham10000.read(raw_dir)
     assert "\n" not in str(error.value)
 
 
@@ -160,13 +160,13 @@ def test_refuses_a_quote_that_takes_in_other_rows(raw_dir, rows, message):
     rows = [row.format(*(f"ISIC_000000{n},nv,histo,1,male,ear" for n in range(4))) for row in rows]
     write_table(raw_dir, *rows)
     with pytest.raises(InputError, match=message) as error:
-        sources.read_ham10000(raw_dir)
+        ham10000.read(raw_dir)
     assert len(str(error.value).splitlines()) == 1
 
 
 def test_reads_quoted_values_and_skips_blank_lines(raw_dir):
     write_table(raw_dir, "", '"H","ISIC_0000000","nv",histo,1,male,"ear, left"', "")
-    (record,) = sources.read_ham10000(raw_dir).records
+    (record,) = ham10000.read(raw_dir).records
     assert (record.lesion_id, record.site) == ("H", "ear, left")
 
 
@@ -174,14 +174,14 @@ def test_reads_quoted_values_and_skips_blank_lines(raw_dir):
 def test_refuses_a_table_with_a_column_twice(raw_dir, column):
     write_table(raw_dir, "H,ISIC_0000000,nv,histo,1,male,ear,mel", header=f"{HEADER},{column}")
     with pytest.raises(InputError, match=f"has column {column} more than once"):
-        sources.read_ham10000(raw_dir)
+        ham10000.read(raw_dir)
 
 
 def test_refuses_a_repeated_image(raw_dir):
     row = "H,ISIC_0000000,nv,histo,1,male,ear"
     write_table(raw_dir, row, row)
     with pytest.raises(InputError, match="line 3: image id ISIC_0000000 is already on line 2"):
-        sources.read_ham10000(raw_dir)
+        ham10000.read(raw_dir)
 
 
 @pytest.mark.parametrize("missing", ["lesion_id", "image_id", "dx", "age", "sex", "localization"])
@@ -190,90 +190,43 @@ def test_refuses_a_table_without_a_column(raw_dir, missing):
     write_table(raw_dir, ",".join("1" for _ in columns), header=",".join(columns))
     seen = ", ".join(columns)
     with pytest.raises(InputError, match=f"has no column {missing}; it has {seen}"):
-        sources.read_ham10000(raw_dir)
+        ham10000.read(raw_dir)
 
 
 @pytest.mark.parametrize("text", [b"", HEADER.encode(), HEADER.encode() + b"\n"])
 def test_refuses_an_empty_table(raw_dir, text):
     (raw_dir / "HAM10000_metadata.csv").write_bytes(text)
     with pytest.raises(InputError, match="is empty"):
-        sources.read_ham10000(raw_dir)
+        ham10000.read(raw_dir)
 
 
 def test_refuses_a_table_that_is_none(raw_dir):
     (raw_dir / "HAM10000_metadata.csv").write_bytes(b"PK\x03\x04\xff\xfe\n")
     with pytest.raises(InputError, match="is not a table in UTF-8"):
-        sources.read_ham10000(raw_dir)
+        ham10000.read(raw_dir)
+
+
+def test_binary_counts_mel_bcc_and_akiec_as_malignant(raw_dir):
+    seven, binary = ham10000.read(raw_dir), ham10000.read_binary(raw_dir)
+    assert binary.classes == ("benign", "malignant")
+    malignant = {"akiec", "bcc", "mel"}
+    assert [record.label for record in binary.records] == [
+        int(seven.classes[record.label] in malignant) for record in seven.records
+    ]
+    assert [record.path for record in binary.records] == [record.path for record in seven.records]
 
 
 def test_refuses_a_missing_folder_and_a_missing_table(raw_dir):
     with pytest.raises(InputError, match=r"no folder .*nowhere: set data.raw_dir"):
-        sources.read_ham10000(raw_dir / "nowhere")
+        ham10000.read(raw_dir / "nowhere")
     (raw_dir / "HAM10000_metadata.csv").unlink()
     with pytest.raises(InputError, match=r"no HAM10000_metadata.csv or HAM10000_metadata or"):
-        sources.read_ham10000(raw_dir)
-
-
-def test_read_chooses_by_name(config):
-    assert len(sources.read(config).records) == 35
-    config.data.raw_dir = ""
-    with pytest.raises(InputError, match=r"data\.raw_dir is empty"):
-        sources.read(config)
-    config.data.dataset = "imagenet"
-    with pytest.raises(InputError, match=r"'imagenet'.*ham10000, synthetic"):
-        sources.read(config)
-
-
-def test_read_draws_the_synthetic_data_set_once(config, tmp_path, monkeypatch):
-    config.data.dataset = "synthetic"
-    config.data.raw_dir = ""
-    config.synthetic.num_lesions = 7
-    config.synthetic.image_size = 16
-    reading = sources.read(config)
-    assert {record.label for record in reading.records} == set(range(7))
-    assert {record.source for record in reading.records} == {"synthetic"}
-    (drawn,) = (tmp_path / "prepared").iterdir()
-    assert drawn.name == f"synthetic_raw-v{sources.synthetic.VERSION}-7-16-0"
-    times = {path: path.stat().st_mtime_ns for path in drawn.rglob("*")}
-    assert sources.read(config) == reading
-    assert {path: path.stat().st_mtime_ns for path in drawn.rglob("*")} == times
-    config.synthetic.seed = 1
-    sources.read(config)
-    assert len(list((tmp_path / "prepared").iterdir())) == 2
-    # Another version draws other files: elsewhere, not over these nor instead of them.
-    monkeypatch.setattr(sources.synthetic, "VERSION", sources.synthetic.VERSION + 1)
-    sources.read(config)
-    assert len(list((tmp_path / "prepared").iterdir())) == 3
-
-
-def test_the_synthetic_data_set_is_drawn_aside(config, monkeypatch):
-    # So that of two runs that begin at the same moment, neither sees the other's half.
-    config.data.dataset = "synthetic"
-    config.data.raw_dir = ""
-    config.synthetic.num_lesions = 7
-    config.synthetic.image_size = 16
-    folders = []
-    write = sources.synthetic.write
-    monkeypatch.setattr(
-        sources.synthetic,
-        "write",
-        lambda folder, **settings: folders.append(folder.name) or write(folder, **settings),
-    )
-    sources.read(config)
-    assert re.match(r"\.synthetic_raw-v\d+-7-16-0\.building-", folders[0])
-
-
-def test_read_never_draws_over_real_images(config, raw_dir):
-    before = sorted(raw_dir.rglob("*"))
-    config.data.dataset = "synthetic"
-    with pytest.raises(InputError):
-        sources.read(config)
-    assert sorted(raw_dir.rglob("*")) == before
+        ham10000.read(raw_dir)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no ../shared/data/ham10000 beside the repository")
 def test_real_ham10000_is_read_and_split():
-    reading = sources.read_ham10000(REAL)
+    reading = ham10000.read(REAL)
     assert (len(reading.records), len(reading.left_out)) == (5984, 4031)
     label_N = np.array([record.label for record in reading.records])
     lesion_N = [record.lesion_id for record in reading.records]
