@@ -47,8 +47,8 @@ def _download_flags(verb: argparse.ArgumentParser) -> None:
         help="an archive that is on the disk already (or a folder of them); may be repeated",
     )  # fmt: skip
     verb.add_argument(
-        "--via", default="http", metavar="http|kaggle",
-        help="the publisher's own server, or Kaggle's client (default: http)",
+        "--via", default="auto", metavar="auto|http|kaggle",
+        help="the publisher's server or Kaggle's client (default: the former where there is one)",
     )  # fmt: skip
     verb.add_argument("--keep_archives", action="store_true", help="after they are unpacked")
 

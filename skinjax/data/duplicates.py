@@ -31,7 +31,7 @@ _MIN_AMPLITUDE = 0.5
 _MIN_WAVE = _MIN_AMPLITUDE / 2 * 1000 * _SCALE**2 * 4 * _SIDE**2
 
 _CHUNK = 1 << 19  # pairs that are compared at a time
-_MAX_PAIRS = 1_000_000
+_MAX_PAIRS = 200_000
 
 
 def exact(digest_N: Sequence[str]) -> list[list[int]]:
@@ -77,7 +77,7 @@ def perceptual_hash(image_HWC: np.ndarray) -> str:
     """
     # Straight to the thumbnail, averaging, takes 0.8 ms of a 600 x 450 image; this takes 0.1 ms of
     # any, and what it skips is averaged out by the waves, which span the image.
-    sample_HWC = cv2.resize(image_HWC, (8 * _SIDE, 4 * _SIDE), interpolation=cv2.INTER_LINEAR)
+    sample_HWC = cv2.resize(image_HWC, (8 * _SIDE, 2 * _SIDE), interpolation=cv2.INTER_LINEAR)
     thumbnail_HWC = cv2.resize(sample_HWC, (4 * _SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     rows_FH, columns_WG = _waves()
     colour_CHW = thumbnail_HWC.transpose(2, 0, 1).astype(np.float64)
@@ -98,7 +98,7 @@ def near(hash_N: Sequence[str]) -> list[tuple[int, int]]:
     than about 2 % from a side. Two views of at most 31 of 256 different bits are the same.
 
     Images of the same hash are each paired with the first of them only; and where there are more
-    than a million pairs, so many are left out as are not needed to connect the same images.
+    than 200,000 pairs, those are left out that are not needed to connect the same images.
 
     Args:
       hash_N: hashes from `perceptual_hash`; '' (unknown) is skipped.
@@ -118,10 +118,55 @@ def near(hash_N: Sequence[str]) -> list[tuple[int, int]]:
     told_M = view_MB.any(axis=1)  # nothing but zeros is a middle without contrast
     task = functools.partial(_pairs, view_MB[told_M], image_M[told_M])
     neighbours = (0, *(1 << bit for bit in range(_BANDS)))
-    found = np.empty((0, 2), np.int64)
-    for pair_P2 in threads.map_in_order(task, itertools.product(range(_BANDS), neighbours)):
-        found = _thinned(np.concatenate([found, pair_P2]))
-    return sorted([*twins, *((one, other) for one, other in found.tolist())])
+    found = _Pairs(len(hash_N))
+    look_ups = itertools.product(range(_BANDS), neighbours)
+    # A generator, so that a task knows what was connected when it was handed out.
+    for pair_P2 in threads.map_in_order(task, ((found.root_N, *at) for at in look_ups)):
+        found.add(pair_P2)
+    return sorted([*twins, *((one, other) for one, other in found.pair_P2.tolist())])
+
+
+class _Pairs:
+    """Pairs of images, each once; of too many, those that connect the same images without a ring.
+
+    `root_N` names the group of each image, as far as groups had to be made.
+    """
+
+    def __init__(self, num_images: int, known_N: np.ndarray | None = None):
+        self.pair_P2 = np.empty((0, 2), np.int64)
+        self.root_N = np.arange(num_images) if known_N is None else known_N
+        self._known_N = self.root_N
+
+    def add(self, pair_P2: np.ndarray) -> None:
+        """Adds pairs (i, j), i < j; those within a group add nothing."""
+        for group_N in (self._known_N, self.root_N):
+            pair_P2 = pair_P2[group_N[pair_P2[:, 0]] != group_N[pair_P2[:, 1]]]
+        if not len(pair_P2):
+            return
+        pair_P2 = np.concatenate([self.pair_P2, pair_P2])
+        # By one number, since np.unique over rows is slow.
+        size = len(self.root_N)
+        number_P = np.unique(pair_P2[:, 0] * size + pair_P2[:, 1])
+        self.pair_P2 = np.stack(np.divmod(number_P, size), axis=1)
+        if len(self.pair_P2) > _MAX_PAIRS:
+            self._thin()
+
+    def _thin(self) -> None:
+        roots = list(range(len(self.root_N)))
+
+        def root(image: int) -> int:
+            while roots[image] != image:
+                roots[image] = image = roots[roots[image]]
+            return image
+
+        kept = []
+        for one, other in self.pair_P2.tolist():
+            root_of_one, root_of_other = root(one), root(other)
+            if root_of_one != root_of_other:
+                roots[root_of_other] = root_of_one
+                kept.append((one, other))
+        self.pair_P2 = np.array(kept, np.int64)
+        self.root_N = np.array([root(image) for image in range(len(roots))])
 
 
 # Rows: luminance (ITU-R BT.601, in thousandths), and red and blue less luminance.
@@ -168,9 +213,11 @@ def _views(hashes: Iterable[str]) -> np.ndarray:
     return np.frombuffer(bytes.fromhex("".join(hashes)), np.uint16).reshape(-1, _BANDS)
 
 
-def _pairs(view_MB: np.ndarray, image_M: np.ndarray, task: tuple[int, int]) -> np.ndarray:
+def _pairs(
+    view_MB: np.ndarray, image_M: np.ndarray, task: tuple[np.ndarray, int, int]
+) -> np.ndarray:
     """int64 (P, 2): pairs of images with near views whose bands differ in these bits exactly."""
-    band, difference = task
+    known_N, band, difference = task
     order_M = np.argsort(view_MB[:, band], kind="stable")
     key_M = view_MB[order_M, band].astype(np.int64)
     word_WM = np.ascontiguousarray(view_MB.view(np.uint64)[order_M].T)
@@ -182,7 +229,7 @@ def _pairs(view_MB: np.ndarray, image_M: np.ndarray, task: tuple[int, int]) -> n
         start_M = np.where(key_M < other_M, end_K[other_M - 1], stop_M)
     else:
         start_M = np.arange(1, len(key_M) + 1)
-    pairs = np.empty((0, 2), np.int64)
+    found = _Pairs(len(known_N), known_N)
     for first_C, second_C in _candidates(start_M, stop_M):
         # Two of the four words leave next to nothing to be compared in full.
         for words in (slice(0, 2), slice(0, 4)):
@@ -190,8 +237,8 @@ def _pairs(view_MB: np.ndarray, image_M: np.ndarray, task: tuple[int, int]) -> n
             distance_C = np.bitwise_count(difference_WC).sum(axis=0, dtype=np.int64)
             first_C, second_C = (at[distance_C <= MAX_DISTANCE] for at in (first_C, second_C))
         pair_C2 = np.sort(np.stack([image_M[first_C], image_M[second_C]], axis=1), axis=1)
-        pairs = _thinned(np.concatenate([pairs, pair_C2[pair_C2[:, 0] != pair_C2[:, 1]]]))
-    return pairs
+        found.add(pair_C2)
+    return found.pair_P2
 
 
 def _candidates(start_M: np.ndarray, stop_M: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -208,28 +255,3 @@ def _candidates(start_M: np.ndarray, stop_M: np.ndarray) -> Iterator[tuple[np.nd
         offset_C = np.repeat(start_M[at:after] - (end_M[at:after] - count_m - done), count_m)
         yield first_C, offset_C + np.arange(len(first_C))
         at = after
-
-
-def _thinned(pair_P2: np.ndarray) -> np.ndarray:
-    """Each pair once; if that is too many, those that connect the same images without a ring."""
-    if not len(pair_P2):
-        return pair_P2
-    # By one number, since np.unique over rows is slow.
-    size = int(pair_P2.max()) + 1
-    pair_P2 = np.stack(np.divmod(np.unique(pair_P2[:, 0] * size + pair_P2[:, 1]), size), axis=1)
-    if len(pair_P2) <= _MAX_PAIRS:
-        return pair_P2
-    parents: dict[int, int] = {}
-
-    def root(image: int) -> int:
-        while (parent := parents.get(image, image)) != image:
-            parents[image] = image = parents.get(parent, parent)
-        return image
-
-    kept = []
-    for one, other in pair_P2.tolist():
-        root_of_one, root_of_other = root(one), root(other)
-        if root_of_one != root_of_other:
-            parents[root_of_other] = root_of_one
-            kept.append((one, other))
-    return np.array(kept, np.int64)

@@ -15,6 +15,8 @@ from tqdm import tqdm
 from skinjax.data import threads
 from skinjax.data.records import Record
 
+_SMALL = 1 << 24  # bytes
+
 # Path, size and time of change of a file: while they are the same, so is its content.
 _FileState = tuple[str, int, int]
 
@@ -35,7 +37,7 @@ def hash_images(records: Sequence[Record], cache: Path) -> list[str]:
     known = _read_cache(cache)
     state_N = [_state(record.path) for record in records]
     unknown = [state for state in state_N if state not in known]
-    hashes = threads.map_in_order(_hash_state, unknown)
+    hashes = threads.map_in_order(_hash_state, unknown, chunk_size=16)
     shown = tqdm(
         hashes, total=len(unknown), desc="hashing images", unit="image",
         disable=not (unknown and sys.stderr.isatty()),
@@ -51,6 +53,8 @@ def hash_images(records: Sequence[Record], cache: Path) -> list[str]:
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
+    if path.stat().st_size <= _SMALL:  # at once: the buffer of file_digest takes longer to get
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

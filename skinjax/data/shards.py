@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +113,15 @@ def write(
     facts: list[ImageFacts] = []
     # Of this process alone, should two write the same shard.
     writing = directory / f".{shard.name}-{os.getpid()}"
-    results = threads.map_in_order(functools.partial(process, spec=spec), shard.records)
+    results = threads.map_in_order(
+        functools.partial(process, spec=spec), shard.records, chunk_size=4
+    )
     try:
         # Uncompressed: TFDS's own way halves reading (2,976 against 6,336 images/s at 224 px) and
-        # saves a third of the size; PNG and JPEG don't shrink further.
-        writer = ArrayRecordWriter(os.fspath(writing), "group_size:1,uncompressed")
+        # saves a third of the size; PNG and JPEG don't shrink further. By this thread: handing
+        # 200 kB over to another takes four times as long as writing them.
+        options = "group_size:1,uncompressed,max_parallelism:1"
+        writer = ArrayRecordWriter(os.fspath(writing), options)
         for image_facts, example in results:
             facts.append(image_facts)
             if example is not None:
@@ -216,8 +220,9 @@ def write_facts(path: Path, facts: Sequence[ImageFacts]) -> None:
     """Writes one row per image, in order."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(ImageFacts)])
-        writer.writerows(astuple(one) for one in facts)
+        names = [field.name for field in fields(ImageFacts)]
+        writer.writerow(names)
+        writer.writerows([getattr(one, name) for name in names] for one in facts)
 
 
 def read_facts(path: Path) -> Iterator[ImageFacts]:

@@ -14,7 +14,7 @@ import pytest
 from skinjax.download import Addresses, Patience
 
 PATIENCE = Patience(
-    attempts=4, enough=1000, first_wait=0.001, longest_wait=0.01, longest_asked=5, read_timeout=0.3
+    attempts=4, enough=1000, first_wait=0.001, longest_wait=0.01, longest_asked=5, read_timeout=20
 )
 
 
@@ -99,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[: plan.get("cut", plan.get("hang", len(body)))])
             self.wfile.flush()
             if "hang" in plan:
-                site.closing.wait(5)
+                site.closing.wait(60)
 
 
 @pytest.fixture

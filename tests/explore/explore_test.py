@@ -253,10 +253,7 @@ def test_names_are_escaped_and_are_no_mathematics(tmp_path):
 
 def test_thirty_classes_with_long_names(tmp_path):
     classes = [f"pigmented benign keratosis of kind {number}" for number in range(30)]
-    rows = [
-        ("train", {"label": name, "site": f"site {place % 2}", "age": 30.0 + place})
-        for place, name in enumerate(classes)
-    ]
+    rows = [("train", {"label": name}) for name in classes]
     page = check_page(explore.explore(fake(tmp_path, classes, rows), tmp_path / "out"))
     assert [classes[29], "1", "3.3%", "1"] in page.rows
     plots = pngs(tmp_path / "out")
@@ -275,7 +272,7 @@ def test_reads_a_bounded_number_of_images(tmp_path, monkeypatch):
 
 
 def test_the_same_data_gives_the_same_files(tmp_path):
-    prepared = fake(tmp_path, ["a"], [("train", {}) for _ in range(30)])
+    prepared = fake(tmp_path, ["a"], [("train", {}), ("train", {})])
     first = explore.explore(prepared, tmp_path / "one").read_bytes()
     assert explore.explore(prepared, tmp_path / "two").read_bytes() == first
 
