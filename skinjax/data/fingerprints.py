@@ -37,7 +37,7 @@ def hash_images(records: Sequence[Record], cache: Path) -> list[str]:
     known = _read_cache(cache)
     state_N = [_state(record.path) for record in records]
     unknown = [state for state in state_N if state not in known]
-    hashes = threads.map_in_order(_hash_state, unknown, chunk_size=16)
+    hashes = threads.map_in_order(_hash_state, unknown, chunk_size=64)
     shown = tqdm(
         hashes, total=len(unknown), desc="hashing images", unit="image",
         disable=not (unknown and sys.stderr.isatty()),

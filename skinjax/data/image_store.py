@@ -42,10 +42,6 @@ class ImageStore:
             for one in shards.read_facts(path)
         ]
 
-    def samples(self) -> list[Path]:
-        """Some of the files as published."""
-        return sorted((self.directory / _SAMPLES).iterdir())
-
 
 def build(
     folder: Path,
@@ -104,6 +100,11 @@ def on_this_machine(planned: Sequence[shards.Shard], directory: Path, spec: shar
                 progress.refresh()
                 continue
             shards.write(shard, directory, spec, on_image=progress.update)
+
+
+def samples(directory: Path) -> list[Path]:
+    """Some of the files of a store as they were published."""
+    return sorted((directory / _SAMPLES).glob("*"))
 
 
 def open_store(directory: Path) -> ImageStore:

@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from skinjax import html_page, logs
+from skinjax.data import image_store
 from skinjax.data.prepared import PreparedDataset
 from skinjax.data.splits import SPLITS
 from skinjax.explore import count_sections, image_sections, report_sections
@@ -69,9 +70,9 @@ def explore(prepared: PreparedDataset, out: Path) -> Path:
         report_sections.duplicates(report),
         report_sections.settings(prepared.settings),
     ]
-    sheets = sorted((prepared.store / "preprocessing").glob("*.png"))
-    if sheets:
-        body.append(image_sections.preprocessing(sheets, out))
+    originals = image_store.samples(prepared.store)
+    if originals:
+        body.append(image_sections.preprocessing(originals, prepared.image_size, out))
     path = out / "explore.html"
     logs.write_text(path, html_page.page(f"Data set {report['dataset']}", body))
     return path

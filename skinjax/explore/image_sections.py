@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skinjax import logs
+from skinjax.data import contact_sheet, images
 from skinjax.explore import count_plots, counts, image_plots
 from skinjax.explore.counts import Columns
 from skinjax.explore.drawing import draw
@@ -106,12 +106,14 @@ def samples(columns: Columns, sample: Sample, out: Path) -> Html:
     return section("Samples", shown)
 
 
-def preprocessing(sheets: Sequence[Path], out: Path) -> Html:
-    """The before/after sheets that `prepare` drew."""
+def preprocessing(originals: Sequence[Path], image_size: int, out: Path) -> Html:
+    """What each step of preprocessing, whether it is on or off, makes of some published files."""
+    decoded = [images.decode(path) for path in originals]
+    titles = [path.stem for path in originals]
+    sheets = contact_sheet.write_all(out / "preprocessing", decoded, titles, image_size)
     shown = []
     for path in sheets:
-        png = path.read_bytes()
-        logs.write_bytes(out / f"preprocessing_{path.name}", png)
         name = path.stem.replace("_", " ")
-        shown.append(image(png, alt=f"Before and after {name}", caption=f"Before, after: {name}"))
+        caption = f"Before, after: {name}"
+        shown.append(image(path.read_bytes(), alt=f"Before and after {name}", caption=caption))
     return section("Preprocessing", shown)

@@ -14,8 +14,8 @@ from skinjax.data import duplicates, images, threads
 from skinjax.errors import InputError
 
 GOLDEN = (
-    "01e001ff03f503fd03fa04700030003e001f019503d501ca02ea006a05a403f1"
-    "541f5c0f900f1c0f040f840fd40f79af281fa1cf861f078a33aa518fce75c81f"
+    "01e001ff03f503f503fa04700030003a001f019500d503c006ea002a05a503f0"
+    "721f5c0f9c0f100f240f4c0bf40f29af685fb14f849f568a17ee51caee55c80f"
 )
 REAL = Path(__file__).parents[3] / "shared" / "data"
 

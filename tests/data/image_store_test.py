@@ -37,7 +37,7 @@ def test_builds_once_and_opens_by_its_folder(raw_dir, tmp_path):
     again = build(raw_dir, tmp_path / "out", lambda *_: pytest.fail("wrote it again"))
     assert again == store
     assert [one.image_id for one in store.facts()] == [f"ISIC_{n:07d}" for n in range(35)]
-    samples = store.samples()
+    samples = image_store.samples(store.directory)
     assert len(samples) == 6
     (original,) = raw_dir.rglob(samples[1].name)
     assert samples[1].read_bytes() == original.read_bytes()

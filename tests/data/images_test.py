@@ -221,3 +221,12 @@ def test_encodings_come_back():
     assert np.abs(again_HWC.astype(int) - PICTURE_HWC).max() <= 12
     worse = images.encode_jpeg(PICTURE_HWC, quality=10)
     assert len(worse) < len(images.encode_jpeg(PICTURE_HWC))
+
+
+@pytest.mark.parametrize("size", [(450, 600), (451, 613), (512, 512), (300, 1000), (97, 64)])
+@pytest.mark.parametrize("target", [(256, 256), (224, 224), (64, 64), (31, 200)])
+def test_shrinks_to_the_bit_as_opencv_does(size, target):
+    image_HWC = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    smaller = tuple(min(pair) for pair in zip(target, size, strict=True))
+    expected_HWC = cv2.resize(image_HWC, smaller[::-1], interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(images.resize_to(image_HWC, *smaller), expected_HWC)

@@ -193,20 +193,22 @@ def test_counts_of_a_small_data_set(tmp_path):
 def test_every_plot_is_in_the_page_and_beside_it(tmp_path):
     rows = [("train", {"age": 40.0, "sex": "f"}), ("train", {"width": 300}), ("val", {})]
     prepared = fake(tmp_path, ["a"], rows)
-    sheet = prepared.store / "preprocessing" / "remove_hair.png"
-    sheet.parent.mkdir()
-    cv2.imwrite(str(sheet), np.zeros((4, 8, 3), np.uint8))
+    sample = prepared.store / "samples" / "image0.png"
+    sample.parent.mkdir()
+    cv2.imwrite(str(sample), np.arange(32 * 48 * 3, dtype=np.uint8).reshape(32, 48, 3))
     page = check_page(explore.explore(prepared, tmp_path / "out"))
     plots = pngs(tmp_path / "out")
     assert set(plots) == {
         "class_counts.png", "split_images.png", "split_lesions.png", "split_shares.png",
         "samples_00.png", "image_sizes.png", "image_sizes_scatter.png", "colour_means.png",
         "colour_histograms.png", "ages.png", "sex.png", "missing.png", "images_per_lesion.png",
-        "preprocessing_remove_hair.png",
     }  # fmt: skip
-    assert all(plot is not None for plot in plots.values())
-    assert len(page.images) == len(plots)
-    assert len(set(page.images)) == len(plots)
+    sheets = pngs(tmp_path / "out" / "preprocessing")
+    assert set(sheets) == {
+        "crop_border.png", "remove_hair.png", "color_constancy.png", "clahe.png", "resize.png",
+    }  # fmt: skip
+    assert all(plot is not None for plot in (*plots.values(), *sheets.values()))
+    assert len(set(page.images)) == len(page.images) == len(plots) + len(sheets)
 
 
 def test_a_single_image_of_which_nothing_is_known(tmp_path):
