@@ -1,9 +1,7 @@
 """Decoded images in a memory-mapped file, so that they are decoded once and not every epoch."""
 
-import errno
 import functools
-import os
-import shutil
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -79,7 +77,8 @@ class CachedSource:
 def _decode_all(folder: Path, source: pipeline.Source, path: Path, image_size: int) -> None:
     """Fills `folder`, which becomes `path`."""
     shape = (len(source), image_size, image_size, 3)
-    _check_space(folder, shape, path)
+    what = f"{shape[0]} decoded images of {shape[1]} px (data.cache=False does without)"
+    staging.check_space(folder, math.prod(shape), what)
     label_N = np.empty(len(source), np.int32)
     records = threads.map_in_order(source.__getitem__, range(len(source)))
     progress = tqdm(
@@ -124,15 +123,3 @@ def _open_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
             f" {delete}"
         )
     return array.view(np.ndarray)  # slicing an np.memmap is slower
-
-
-def _check_space(folder: Path, shape: tuple[int, ...], path: Path) -> None:
-    needed = int(np.prod(shape, dtype=np.int64))
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"{shape[0]} decoded images of {shape[1]} px take {needed / 1e9:.2f} GB and"
-            f" {free / 1e9:.2f} GB are free (set data.cache to False to do without) in",
-            os.fspath(path.parent),
-        )

@@ -1,9 +1,7 @@
 """All images of a data set on disk, decoded once: shards, and a table of what was found out."""
 
-import errno
 import json
 import math
-import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -80,7 +78,11 @@ def build(
 
     def fill(target: Path) -> None:
         planned = shards.plan(records, spec)
-        _check_space(target, planned, spec)
+        if spec.encoding == "raw":  # the sizes of the others aren't known
+            left = [one for one in planned if not shards.is_written(one, target)]
+            count = sum(len(one.records) for one in left)
+            what = f"{count} images of {spec.image_shape[0]} px"
+            staging.check_space(target, count * math.prod(spec.image_shape), what)
         runner(planned, target, spec)
         _finish(target, planned, spec, fingerprint)
 
@@ -209,19 +211,3 @@ def _copy_samples(directory: Path, records: Sequence[Record]) -> None:
     count = min(_NUM_SAMPLES, len(records))
     for record in (records[len(records) * number // count] for number in range(count)):
         shutil.copyfile(record.path, directory / f"{record.image_id}{record.path.suffix}")
-
-
-def _check_space(directory: Path, planned: Sequence[shards.Shard], spec: shards.Spec) -> None:
-    """Stops at the start where the disk is sure to fill up; PNG and JPEG sizes aren't known."""
-    if spec.encoding != "raw":
-        return
-    count = sum(len(shard.records) for shard in planned if not shards.is_written(shard, directory))
-    needed = count * math.prod(spec.image_shape)
-    free = shutil.disk_usage(directory).free
-    if needed > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"{count} images of {spec.image_shape[0]} px take {needed / 1e9:.2f} GB and"
-            f" {free / 1e9:.2f} GB are free in",
-            os.fspath(directory.parent),
-        )

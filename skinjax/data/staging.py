@@ -1,6 +1,7 @@
 """Folders that are there whole or not at all, whatever is killed and however many build at once."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -77,6 +78,21 @@ def resume_folder(target: Path, build: Callable[[Path], None]) -> None:
                 " command, or delete it",
                 other,
             )
+
+
+def check_space(folder: Path, num_bytes: int, what: str) -> None:
+    """Stops at the start where the disk is sure to fill up.
+
+    Raises:
+      OSError: with ENOSPC, naming `what` takes `num_bytes`, and what is free where `folder` lies.
+    """
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"{what} take {num_bytes / 1e9:.2f} GB and {free / 1e9:.2f} GB are free in",
+            os.fspath(folder.parent),
+        )
 
 
 def is_built(target: Path) -> bool:

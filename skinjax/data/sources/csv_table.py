@@ -8,8 +8,9 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from skinjax.config import nearest
+from skinjax.data import tables
 from skinjax.data.records import LeftOut, Reading, Record
-from skinjax.data.sources import fields, tables
+from skinjax.data.sources import fields
 from skinjax.data.sources.class_folders import check_class_names
 from skinjax.data.sources.folders import (
     IMAGE_ENDINGS,

@@ -3,9 +3,9 @@
 import dataclasses
 import os
 
-from skinjax.data import labels
+from skinjax.data import labels, tables
 from skinjax.data.records import LeftOut, Reading, Record
-from skinjax.data.sources import fields, tables
+from skinjax.data.sources import fields, table_files
 from skinjax.data.sources.folders import ImageIndex, split_raw_dir, walk
 from skinjax.errors import InputError
 
@@ -29,7 +29,7 @@ def read(raw_dir: str | os.PathLike[str], source: str = "HAM10000") -> Reading:
     """
     roots = split_raw_dir(raw_dir)
     folders = walk(roots)
-    table = tables.find(folders, *_TABLES)
+    table = table_files.find(folders, *_TABLES)
     images = ImageIndex(folders, _IMAGES)
     records: list[Record] = []
     left_out: list[LeftOut] = []

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from absl import logging
 
-from skinjax.data import labels
+from skinjax.data import labels, tables
 from skinjax.data.records import LeftOut, Reading, Record
-from skinjax.data.sources import fields, one_hot, tables
+from skinjax.data.sources import fields, one_hot, table_files
 from skinjax.data.sources.folders import Folder, ImageIndex, split_raw_dir, walk
 from skinjax.errors import InputError
 
@@ -34,10 +34,10 @@ def read(raw_dir: str | os.PathLike[str]) -> Reading:
     """
     roots = split_raw_dir(raw_dir)
     folders = walk(roots)
-    found = {split: tables.find_all(folders, name) for split, name in _TABLES.items()}
+    found = {split: table_files.find_all(folders, name) for split, name in _TABLES.items()}
     chosen = {split: paths[0] for split, paths in found.items() if paths}
     if not chosen:
-        tables.find(folders, *_TABLES.values())  # says which it misses
+        table_files.find(folders, *_TABLES.values())  # says which it misses
     used = list(chosen.values())
     lesions: dict[str, str] = {}
     images = ImageIndex(folders, _IMAGES)
@@ -83,7 +83,7 @@ def read(raw_dir: str | os.PathLike[str]) -> Reading:
 
 
 def _find_lesions(folders: Sequence[Folder]) -> Path:
-    found = tables.find_all(folders, _LESIONS)
+    found = table_files.find_all(folders, _LESIONS)
     if not found:
         raise InputError(
             f"no {_LESIONS} beside {_TABLES['train']}: it says which images show one lesion, and"

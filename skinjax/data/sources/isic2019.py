@@ -8,9 +8,9 @@ from pathlib import Path
 from absl import logging
 
 from skinjax.config import nearest
-from skinjax.data import labels
+from skinjax.data import labels, tables
 from skinjax.data.records import LeftOut, Reading, Record
-from skinjax.data.sources import fields, one_hot, tables
+from skinjax.data.sources import fields, one_hot, table_files
 from skinjax.data.sources.folders import ImageIndex, split_raw_dir, walk
 from skinjax.errors import InputError
 
@@ -49,7 +49,7 @@ def read(raw_dir: str | os.PathLike[str], scc: str) -> Reading:
     classes = tuple(sorted(set(class_of.values())))
     roots = split_raw_dir(raw_dir)
     folders = walk(roots)
-    used = (tables.find(folders, _TRUTH), tables.find(folders, METADATA))
+    used = (table_files.find(folders, _TRUTH), table_files.find(folders, METADATA))
     truth = one_hot.read(used[0], _COLUMNS)
     metadata = read_metadata(used[1])
     _warn_of_differences(truth, metadata, used[1])

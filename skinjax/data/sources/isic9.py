@@ -11,7 +11,7 @@ from absl import logging
 from skinjax.config import nearest
 from skinjax.data import labels
 from skinjax.data.records import LeftOut, Reading, Record
-from skinjax.data.sources import class_folders, fields, isic2019, tables
+from skinjax.data.sources import class_folders, fields, isic2019, table_files
 from skinjax.data.sources.folders import Folder, bare, split_ending, split_raw_dir, walk
 from skinjax.errors import InputError
 
@@ -134,7 +134,7 @@ def _read_metadata(
     folders: Sequence[Folder], images: Sequence[_Image]
 ) -> tuple[dict[str, isic2019.Metadata], tuple[Path, ...]]:
     """ISIC 2019's metadata by id without `_downsampled`, and the table; none if it isn't there."""
-    found = tables.find_all(folders, isic2019.METADATA)
+    found = table_files.find_all(folders, isic2019.METADATA)
     if not found:
         logging.warning(
             "no %s under data.raw_dir: which images show one lesion is not known, so each is taken"

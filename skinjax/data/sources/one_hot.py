@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from skinjax.data.sources import fields, tables
+from skinjax.data import tables
+from skinjax.data.sources import fields
 from skinjax.errors import InputError
 
 _EXAMPLES = 5  # ids that a message names

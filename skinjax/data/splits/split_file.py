@@ -1,13 +1,14 @@
 """Splits in files: the user's own, read and checked, and the one that `prepare` writes."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
+from skinjax.data import tables
 from skinjax.data.records import LeftOut, Record
 from skinjax.data.splits.grouped import SPLITS
 from skinjax.errors import InputError
@@ -16,7 +17,7 @@ from skinjax.errors import InputError
 class _Row(NamedTuple):
     line: int
     split: str
-    label: str | None  # None where the file has no such column
+    label: str  # '' where the file says none
 
 
 def assign(
@@ -44,7 +45,7 @@ def assign(
             left_out.append(LeftOut(record.image_id, "not in the split file"))
             continue
         num_known += 1
-        if row.label not in (None, classes[record.label]):
+        if row.label not in ("", classes[record.label]):
             raise InputError(
                 f"{path}, line {row.line}: image {record.image_id} has label {row.label!r}, and the"
                 f" data set says {classes[record.label]!r}: expected the same, so that the file is"
@@ -87,67 +88,20 @@ def _read(path: Path) -> dict[str, _Row]:
     """Rows by image id."""
     rows: dict[str, _Row] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # -sig: a BOM is no column name
-            lines = _read_lines(file, path)
-            _, columns = next(lines, (0, []))
-            _check_columns(columns, path)
-            for line, values in lines:
-                if len(values) != len(columns):
-                    raise InputError(
-                        f"{path}, line {line}: expected {len(columns)} values, as many as there are"
-                        f" columns, and there are {len(values)}"
-                    )
-                _add_row(rows, dict(zip(columns, values, strict=True)), line, path)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a table in UTF-8: {error}") from None
+        columns = ("image_id", "split")
+        for line, (image_id, split, label) in tables.read(path, columns, optional=("label",)):
+            _add_row(rows, image_id, split, label, line, path)
     except OSError as error:
         raise InputError(
             f"data.split_file {path} can't be read: {error.strerror}; expected a CSV file with the"
             " columns image_id and split"
         ) from None
-    if not rows:
-        raise InputError(f"{path} has no rows: expected one per image")
     return rows
 
 
-def _read_lines(file: TextIO, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number and values of each line that isn't blank; no value goes on in the next line."""
-    header = file.readline()
-    file.seek(0)
-    reader = csv.reader(file, delimiter="\t" if "\t" in header else ",", strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            values = next(reader, None)
-        except csv.Error as error:
-            raise InputError(
-                f"{path}, line {line}: {error}; expected every quote to be closed"
-            ) from None
-        if values is None:
-            return
-        if any("\n" in value or "\r" in value for value in values):
-            raise InputError(
-                f"{path}, line {line}: a value goes on in the next line; expected every quote to be"
-                " closed in its line"
-            )
-        if values:
-            yield line, [value.strip() for value in values]
-
-
-def _check_columns(columns: list[str], path: Path) -> None:
-    for name in ("image_id", "split"):
-        if name not in columns:
-            raise InputError(
-                f"{path} has no column {name}: expected image_id and split, and its columns are"
-                f" {columns}"
-            )
-    for name in columns:
-        if columns.count(name) > 1:
-            raise InputError(f"{path} has column {name!r} more than once: expected it once")
-
-
-def _add_row(rows: dict[str, _Row], row: dict[str, str], line: int, path: Path) -> None:
-    image_id, split = row["image_id"], row["split"]
+def _add_row(
+    rows: dict[str, _Row], image_id: str, split: str, label: str, line: int, path: Path
+) -> None:
     if not image_id:
         raise InputError(f"{path}, line {line}: no image_id: expected one in every row")
     if split not in SPLITS:
@@ -160,4 +114,4 @@ def _add_row(rows: dict[str, _Row], row: dict[str, str], line: int, path: Path) 
             f"{path}, line {line}: image {image_id!r} is already on line {rows[image_id].line};"
             " expected every image in one row"
         )
-    rows[image_id] = _Row(line, split, row.get("label"))
+    rows[image_id] = _Row(line, split, label)

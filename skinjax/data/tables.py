@@ -1,4 +1,4 @@
-"""Finding tables under the folders given, and reading them strictly: nothing is guessed."""
+"""Reading tables strictly: nothing is guessed, and what is wrong is said with its line."""
 
 import collections
 import csv
@@ -6,51 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from absl import logging
-
 from skinjax.config import nearest
-from skinjax.data.sources.folders import Folder
 from skinjax.errors import InputError
 
 _DELIMITERS = ",;\t"
-
-
-def find(folders: Sequence[Folder], *names: str) -> Path:
-    """The table that has one of `names`, as `find_all`'s first.
-
-    Raises:
-      InputError: there is none.
-    """
-    found = find_all(folders, *names)
-    if not found:
-        roots = ", ".join(str(folder.path) for folder in folders if not folder.parts)
-        tables = {name for folder in folders for name in folder.names if _may_be_table(name)}
-        raise InputError(
-            f"no {' or '.join(names)} in {roots}, nor in a folder inside: set data.raw_dir to the"
-            f" folder that holds it{nearest(names[0], sorted(tables))}"
-        )
-    return found[0]
-
-
-def find_all(folders: Sequence[Folder], *names: str) -> list[Path]:
-    """All tables that have one of `names`, with a warning if there are several.
-
-    The first is under the folder that was given first; in there, the one least deep; then by the
-    order of `names`, then by path.
-    """
-    found = sorted(
-        (folder.root, len(folder.parts), number, folder.parts, folder.path / name)
-        for folder in folders
-        for number, name in enumerate(names)
-        if name in folder.names
-    )
-    paths = [path for *_, path in found]
-    if len(paths) > 1:
-        logging.warning(
-            "%d tables are called %s: taken is %s, and not %s",
-            len(paths), " or ".join(names), paths[0], ", ".join(map(str, paths[1:])),
-        )  # fmt: skip
-    return paths
 
 
 def read(
@@ -97,10 +56,6 @@ def shown(names: Sequence[str]) -> str:
     """Names from a file in a row, on one line whatever they hold."""
     text = ", ".join(name if name and name.isprintable() else repr(name) for name in names)
     return text if len(text) <= 500 else f"{text[:500]}..."
-
-
-def _may_be_table(name: str) -> bool:
-    return name.lower().endswith((".csv", ".tab", ".tsv", ".txt"))
 
 
 def _read_lines(file: TextIO, table: Path) -> Iterator[tuple[int, list[str]]]:
