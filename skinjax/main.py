@@ -3,8 +3,10 @@
 import argparse
 import errno
 import os
+import re
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -56,17 +58,17 @@ def _download_flags(verb: argparse.ArgumentParser) -> None:
 def _download(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     from skinjax.download import download
 
-    _refuse(overrides, "download")
+    _refuse(overrides, "download", _download_flags)
     download(
         arguments.dataset,
         Path(arguments.out),
-        archives=[Path(archive) for archive in arguments.archives],
+        archives=[Path(archive).expanduser() for archive in arguments.archives],
         via=arguments.via,
         keep_archives=arguments.keep_archives,
     )
     print(
         f"next: python -m skinjax.main prepare --dataset={arguments.dataset}"
-        f" --raw_dir={arguments.out} --out=data/prepared"
+        f" --raw_dir {shlex.quote(arguments.out)} --out=data/prepared"
     )
 
 
@@ -102,6 +104,12 @@ def _prepare_flags(verb: argparse.ArgumentParser) -> None:
 def _prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     from skinjax import config_file
 
+    for folder in arguments.raw_dir or ():
+        if os.pathsep in folder and len(arguments.raw_dir) > 1:
+            raise InputError(
+                f"--raw_dir {folder}: a name with {os.pathsep!r} can't be one of several folders;"
+                " rename it, or link to it under another name"
+            )
     fields = {
         "dataset": arguments.dataset,
         "raw_dir": os.pathsep.join(arguments.raw_dir) if arguments.raw_dir else None,
@@ -112,6 +120,7 @@ def _prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     given = {name: value for name, value in (fields | columns).items() if value is not None}
     # What is typed out wins over what a flag of this verb says.
     flags = [f"--config.data.{name}={value}" for name, value in given.items()]
+    _refuse([o for o in overrides if not _is_override(o)], "prepare", _prepare_flags)
     config = config_file.load(arguments.config, [*flags, *overrides])
     if not arguments.dataset and not arguments.config:
         raise InputError("prepare needs --dataset=NAME (or --config=FILE.py)")
@@ -126,17 +135,20 @@ def _prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     for split, counts in prepared.counts.items():
         shown = ", ".join(f"{name} {n}" for name, n in zip(prepared.classes, counts, strict=True))
         print(f"{split}: {sum(counts)} images ({shown})")
+    folder = shlex.quote(str(prepared.directory))
     print(f"prepared: {prepared.directory}")
-    print(f"next: python -m skinjax.main explore --data={prepared.directory}")
+    print(f"next: python -m skinjax.main explore --data={folder}")
     print(
         "      python -m skinjax.main train --config=configs/effnet.py --workdir=runs/NAME"
-        f" --config.data.directory={prepared.directory}"
+        f" --config.data.directory={folder}"
     )
 
 
 def _explore_flags(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
-        "--data", metavar="DIR", help="what prepare made, or a folder with one data set in it"
+        "--data",
+        metavar="DIR",
+        help="the folder that prepare printed, or one with no other data set in it",
     )
     verb.add_argument("--out", metavar="DIR", help="of the pages (default: explore/ in --data)")
     verb.add_argument(
@@ -150,16 +162,19 @@ def _explore(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
 
     if not arguments.data and not arguments.config:
         raise InputError("explore needs --data=DIR or --config=FILE.py")
-    if not arguments.config:
-        _refuse(overrides, "explore without --config")
-    config = config_file.load(arguments.config, overrides)
-    if arguments.data:
-        config.data.directory = arguments.data
+    _refuse([o for o in overrides if not (arguments.config and _is_override(o))], "explore",
+            _explore_flags)  # fmt: skip
     from skinjax import explore
     from skinjax.data import builder
+    from skinjax.data.prepared import open_prepared
 
-    config = builder.settled(config)
-    prepared = builder.prepare(config)
+    if arguments.config:
+        config = config_file.load(arguments.config, overrides)
+        config.data.directory = arguments.data or config.data.directory
+        config = builder.settled(config)
+        prepared = builder.prepare(config)
+    else:
+        prepared = open_prepared(Path(arguments.data))
     out = Path(arguments.out or prepared.directory / "explore")
     print(f"page: {explore.explore(prepared, out)}")
     if arguments.config:
@@ -223,7 +238,7 @@ def _evaluate_flags(verb: argparse.ArgumentParser) -> None:
 def _evaluate(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     from skinjax import checkpoint, metrics
 
-    _refuse(overrides, "evaluate")
+    _refuse(overrides, "evaluate", _evaluate_flags)
     if arguments.list:
         print("\n".join(checkpoint.open_run(arguments.workdir)[0].listing()))
         return
@@ -241,11 +256,28 @@ def _evaluate(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     print(f"report: {arguments.workdir}/evaluation/{arguments.split}/report.md. {_DISCLAIMER}")
 
 
-def _refuse(arguments: Sequence[str], verb: str) -> None:
-    if arguments:
-        raise InputError(
-            f"{verb} does not know {arguments[0]}; see skinjax {verb.split()[0]} --help"
-        )
+def _is_override(argument: str) -> bool:
+    return argument.lstrip("-").removeprefix("no").startswith("config.")
+
+
+def _refuse(
+    arguments: Sequence[str], verb: str, add_flags: Callable[[argparse.ArgumentParser], None]
+) -> None:
+    """Stops at an argument that a verb doesn't know, with the nearest that it does."""
+    from skinjax.config import nearest
+
+    if not arguments:
+        return
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    known = re.findall(r"--\w+", parser.format_usage())
+    name = arguments[0].split("=")[0]
+    hint = nearest(name, known)
+    if not name.startswith("-"):
+        hint = "; several folders are given as --raw_dir A B" if "--raw_dir" in known else ""
+    raise InputError(
+        f"{verb} does not know {arguments[0]}{hint}; see python -m skinjax.main {verb} --help"
+    )
 
 
 # What runs, its line in the list of verbs, what its own help says, and its flags.
@@ -298,6 +330,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         arguments, overrides = _parser().parse_known_args(argv)
+        _expand_home(arguments)
         _VERBS[arguments.verb][0](arguments, overrides)
     except StoppedError as error:
         return _fail(error, 128 + error.signum)
@@ -311,6 +344,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     return 0
+
+
+def _expand_home(arguments: argparse.Namespace) -> None:
+    """Writes out ~, which shells leave as it is behind an equals sign."""
+    for name in ("raw_dir", "prepared_dir", "out", "data", "table", "workdir"):
+        value = getattr(arguments, name, None)
+        if isinstance(value, list):
+            setattr(arguments, name, [os.path.expanduser(one) for one in value])
+        elif value:
+            setattr(arguments, name, os.path.expanduser(value))
 
 
 def _fail(message: object, code: int) -> int:

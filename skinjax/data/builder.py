@@ -17,6 +17,7 @@ from skinjax.data import (
     fingerprints,
     groups,
     image_store,
+    sampling,
     shards,
     sources,
     splits,
@@ -40,6 +41,10 @@ _NOT_SHAPING = (
 )  # fmt: skip
 
 
+# What comes from data.directory even where the config has a value of its own.
+_TAKEN_OVER = ("dataset", "encoding")
+
+
 def prepare(
     config: ConfigDict, runner: image_store.Runner = image_store.on_this_machine
 ) -> PreparedDataset:
@@ -59,10 +64,11 @@ def prepare(
     Raises:
       InputError: anything wrong with the input (see `sources.read`, `splits.from_config`), a
         class without a training image, or with `config.data.strict` any row left out.
-      OSError: among others a full disk; nothing is left behind then.
+      OSError: among others a full disk; the same call goes on from there.
     """
     data = config.data
     if data.directory:
+        check(data)
         return _open_fitting(data)
     reading = read(config)
     records = reading.records
@@ -139,14 +145,27 @@ def settled(config: ConfigDict) -> ConfigDict:
     Without `directory` it is the config itself.
 
     Raises:
-      InputError: the folder is no prepared data set.
+      InputError: the folder is no prepared data set, or the config asks for other settings.
     """
     if not config.data.directory:
         return config
     prepared = open_prepared(Path(config.data.directory))
+    if config.data.split_file:
+        raise InputError(
+            f"data.split_file and data.directory are both set, and {prepared.directory} is split"
+            " already: prepare with the file, and give the folder that it prints"
+        )
+    asked, default = settings(config.data), settings(config_lib.default_config().data)
+    for name, value in asked.items():
+        there = prepared.settings.get(name)
+        if name not in _TAKEN_OVER and value not in (there, default[name]):
+            raise InputError(
+                f"data.{name} is {value!r}, and {prepared.directory} was prepared with {there!r}:"
+                f" set --config.data.{name} to that, or prepare what is wanted"
+            )
     taken = config_lib.with_fields(config, "data", prepared.settings)
-    for line in config_lib.differences(taken, config):
-        logging.info("taken over from %s: %s", prepared.directory, line)
+    # Absolute, and the very data set: another may come to lie beside it.
+    taken.data.directory = str(prepared.directory.resolve())
     return taken
 
 
@@ -168,7 +187,11 @@ def check(data: ConfigDict) -> None:
         if data[name] < least:
             raise InputError(f"data.{name} is {data[name]}: expected {least} or more {what}")
     if data.split_file and not Path(data.split_file).is_file():
-        raise InputError(f"data.split_file: there is no file {data.split_file}")
+        raise InputError(
+            f"data.split_file: there is no file {data.split_file} (what was prepared with it can"
+            " still be opened by its folder: data.directory, or evaluate --data=DIR)"
+        )
+    sampling.check_balance(data.balance)
     if not data.prepared_dir:
         raise InputError("data.prepared_dir is empty: set it to a folder for prepared data sets")
 
@@ -203,19 +226,24 @@ def _build_split(
     broken = shards.left_out(facts)
     for row in broken:
         logging.warning("left out %s: %s", row.image_id, row.reason)
-    if data.strict:
-        _check_nothing_left_out(broken, len(records) - len(broken))
     # Broken files are no copies of each other, though many are empty alike.
     digest_N = ["" if one.reason else digest for one, digest in zip(facts, digests, strict=True)]
     copies = duplicates.exact(digest_N)
     near = duplicates.near([one.perceptual_hash for one in facts]) if data.near_duplicates else []
     group_N = _group_names(records, digest_N, near)
     split_N, unsplit = splits.from_config(records, group_N, data, reading.classes)
-    dropped = duplicates.to_drop(copies, records) if data.duplicates == "drop" else []
-    left_out = [*reading.left_out, *broken, *unsplit, *dropped]
+    if data.strict:
+        _check_nothing_left_out([*broken, *unsplit], len(records) - len(broken) - len(unsplit))
+    dropped = []
+    if data.duplicates == "drop":
+        # Among those that are used: the copy that a published split leaves out isn't the one kept.
+        used = [[index for index in group if split_N[index]] for group in copies]
+        dropped = duplicates.to_drop([group for group in used if len(group) > 1], records)
+    # An image may be there for several reasons: the first counts.
+    first_reasons = {row.image_id: row for row in reversed([*broken, *unsplit, *dropped])}
+    left_out = [*reading.left_out, *reversed(first_reasons.values())]
 
     position_N = np.cumsum([not one.reason for one in facts]) - 1
-    gone = {row.image_id for row in (*broken, *unsplit, *dropped)}
     rows = [
         {
             **record_row(record),
@@ -230,8 +258,12 @@ def _build_split(
         for record, split, group, one, position in zip(
             records, split_N, group_N, facts, position_N, strict=True
         )
-        if record.image_id not in gone
+        if record.image_id not in first_reasons
     ]
+    if not rows:
+        raise InputError(
+            f"none of {len(records)} images is left; the first went because: {left_out[0].reason}"
+        )
     rows.sort(key=lambda row: (splits.SPLITS.index(row["split"]), row["position"]))
     wanted = splits.wanted_fractions(records, data)
     _write_rows(directory, rows, reading.classes, wanted)

@@ -40,9 +40,11 @@ def compute(
     # A reason may name a file; the kind of reason is what comes before the first colon.
     reasons = collections.Counter(row.reason.split(":")[0] for row in left_out)
     by_class = collections.Counter(row["label"] for row in rows)
+    # An image whose lesion isn't known has its own id for one, or that of the image it copies.
+    ids = {record.image_id for record in records}
     lesions = _lesions_with_several_classes(reading.records)
-    same = {frozenset((one, other)) for group in copies for one in group for other in group}
-    alike = [pair for pair in near if frozenset(pair) not in same]
+    copy_of = {index: group[0] for group in copies for index in group}
+    alike = [(i, j) for i, j in near if copy_of.get(i, i) != copy_of.get(j, j)]
     several = [group for group in (*copies, *alike) if len({records[i].label for i in group}) > 1]
     return {
         "dataset": data.dataset,
@@ -50,7 +52,7 @@ def compute(
         "images": len(rows),
         "images_by_class": {name: by_class[name] for name in reading.classes},
         "images_by_mode": dict(sorted(collections.Counter(row["mode"] for row in rows).items())),
-        "without_lesion_id": sum(row["lesion_id"] == row["image_id"] for row in rows),
+        "without_lesion_id": sum(row["lesion_id"] in ids for row in rows),
         "left_out": len(left_out),
         "left_out_by_reason": dict(sorted(reasons.items())),
         "left_out_rows": [{"image_id": row.image_id, "reason": row.reason} for row in left_out],

@@ -16,7 +16,7 @@ from skinjax.data import fingerprints, shards, staging
 from skinjax.data.records import Record
 from skinjax.errors import InputError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 2  # rises with any change of what becomes of an image, too
 MANIFEST = "images.json"
 _SAMPLES = "samples"
 _NUM_SAMPLES = 6

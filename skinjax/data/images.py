@@ -62,7 +62,11 @@ def read_bytes(data: bytes, min_side: int = 1) -> Decoded:
         `min_side`, or of more than 100 Mpixel or 65,535 pixels a side (told from the header,
         before anything that large is decoded). The kind of fault comes before the first colon.
     """
-    header = image_headers.read(data)
+    return decode_checked(image_headers.read(data), min_side)
+
+
+def decode_checked(header: image_headers.Header, min_side: int = 1) -> Decoded:
+    """The second half of `read_bytes`, for who wants to know an image's size before its pixels."""
     height, width = header.height, header.width
     if min(height, width) < min_side:
         raise InputError(f"too small: {width} x {height} pixels, expected {min_side} a side")

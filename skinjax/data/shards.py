@@ -1,11 +1,14 @@
 """Images to TFDS ArrayRecord shards and back: each shard a pure function of its records."""
 
+import contextlib
 import csv
 import errno
 import functools
 import itertools
 import math
 import os
+import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,6 +25,11 @@ from skinjax.errors import InputError
 # thread.
 SHARD_BYTES = 256 << 20
 FACTS_PATTERN = "facts-*.csv"
+# Pixels of an image of which only one at a time is worked on: with all preprocessing a 100 Mpixel
+# image takes 1 GB.
+_LARGE = 16_000_000
+_LARGE_RESULT = 1 << 20  # bytes
+_one_large_image = threading.Lock()
 ENCODINGS = ("raw", "png", "jpeg")
 _SPLIT = "images"  # the only one for TFDS: a prepared data set's splits index its images
 _NAME = "skin_lesions"
@@ -92,7 +100,7 @@ def plan(records: Sequence[Record], spec: Spec) -> list[Shard]:
 
 def is_written(shard: Shard, directory: Path) -> bool:
     """True if an earlier run has written this shard to the end."""
-    return (directory / shard.facts_name).exists()
+    return (directory / shard.facts_name).exists() and (directory / shard.name).exists()
 
 
 def write(
@@ -111,10 +119,12 @@ def write(
     from array_record.python.array_record_module import ArrayRecordWriter
 
     facts: list[ImageFacts] = []
-    # Of this process alone, should two write the same shard.
-    writing = directory / f".{shard.name}-{os.getpid()}"
+    own = uuid.uuid4().hex  # should two processes, or two of Beam's workers, write the same shard
+    writing = directory / f".{shard.name}-{own}"
+    # What is handed over together is held together, so large results go one by one.
+    chunk_size = 4 if math.prod(spec.image_shape) < _LARGE_RESULT else 1
     results = threads.map_in_order(
-        functools.partial(process, spec=spec), shard.records, chunk_size=4
+        functools.partial(process, spec=spec), shard.records, chunk_size=chunk_size
     )
     try:
         # Uncompressed: TFDS's own way halves reading (2,976 against 6,336 images/s at 224 px) and
@@ -135,7 +145,7 @@ def write(
     finally:
         results.close()
         writing.unlink(missing_ok=True)
-    writing = directory / f".{shard.facts_name}-{os.getpid()}"
+    writing = directory / f".{shard.facts_name}-{own}"
     write_facts(writing, facts)
     writing.rename(directory / shard.facts_name)
 
@@ -144,11 +154,18 @@ def process(record: Record, spec: Spec) -> tuple[ImageFacts, bytes | None]:
     """One record to what is known of its file, and the serialized TFDS example (None: unusable)."""
     try:
         image_headers.check_bytes(record.path.stat().st_size)
-        decoded = images.read_bytes(record.path.read_bytes(), min_side=spec.min_side)
+        header = image_headers.read(record.path.read_bytes())
+        large = header.height * header.width > _LARGE
+        with _one_large_image if large else contextlib.nullcontext():
+            decoded = images.decode_checked(header, spec.min_side)
+            return _process_image(record, decoded, spec)
     except InputError as error:
         return ImageFacts(record.image_id, str(error)), None
     except FileNotFoundError:
         return ImageFacts(record.image_id, "no image file"), None
+
+
+def _process_image(record: Record, decoded: images.Decoded, spec: Spec) -> tuple[ImageFacts, bytes]:
     height, width = decoded.image_HWC.shape[:2]
     facts = ImageFacts(
         image_id=record.image_id,

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from absl import logging
 
+from skinjax.errors import InputError
+
+_UNFINISHED = ".unfinished"  # ends the name of a folder that the next run goes on with
 # A folder's name while it is being filled.
 _LEFTOVER = re.compile(r"\.(?P<target>.+)\.building-[0-9a-f]{32}")
 
@@ -49,8 +52,8 @@ def build_folder(target: Path, build: Callable[[Path], None]) -> None:
 def resume_folder(target: Path, build: Callable[[Path], None]) -> None:
     """As `build_folder`, but `build` finds what a killed run of it has left, to go on from there.
 
-    A run that is killed or interrupted leaves its folder, under a name of its own, for the next one
-    that wants the same `target`; one that fails removes it.
+    A run that is killed, interrupted or out of disk leaves its folder, under a name of its own, for
+    the next one that wants the same `target`; only one that the input makes fail removes it.
     """
     if is_built(target):
         return
@@ -58,7 +61,7 @@ def resume_folder(target: Path, build: Callable[[Path], None]) -> None:
     with _lock(_lock_file(target.parent, target.name)):
         if is_built(target):
             return
-        folder = target.parent / f".{target.name}.unfinished"
+        folder = target.parent / f".{target.name}{_UNFINISHED}"
         if folder.exists():
             logging.info("going on with %s, left by a run that was stopped", folder)
         folder.mkdir(exist_ok=True)
@@ -69,15 +72,23 @@ def resume_folder(target: Path, build: Callable[[Path], None]) -> None:
             except OSError:
                 if not is_built(target):  # as in build_folder
                     raise
-        except Exception:
+        except InputError:  # no next run could do better
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        for other in sorted(target.parent.glob(".*.unfinished")):
-            logging.warning(
-                "%s was left by a stopped run with other settings: go on with it by the same"
-                " command, or delete it",
-                other,
-            )
+        _name_unfinished(target.parent)
+
+
+def _name_unfinished(parent: Path) -> None:
+    """Warns of what stopped runs of other targets left; what a live run holds is let be."""
+    for folder in sorted(parent.glob(f".*{_UNFINISHED}")):
+        name = folder.name.removeprefix(".").removesuffix(_UNFINISHED)
+        with _lock(_lock_file(parent, name), wait=False) as locked:
+            if locked:
+                logging.warning(
+                    "%s was left by a stopped run with other settings: go on with it by that run's"
+                    " command, or delete it",
+                    folder,
+                )
 
 
 def check_space(folder: Path, num_bytes: int, what: str) -> None:

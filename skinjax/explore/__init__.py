@@ -35,6 +35,8 @@ def explore(prepared: PreparedDataset, out: Path) -> Path:
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob("samples_*.png"):  # of a data set with more classes
+        old.unlink()
     columns = read_columns(((name, prepared.table(name)) for name in SPLITS), prepared.classes)
     report = _read_json(prepared.directory / "data_report.json")
     statistics = _read_json(prepared.directory / "split.json")

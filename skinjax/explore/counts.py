@@ -117,15 +117,15 @@ def values_by_class(
 def missing_by_class(columns: Columns) -> tuple[list[str], np.ndarray]:
     """What is not known of how many images: the columns' names, and int64 (classes, columns).
 
-    An image whose lesion is not known is a lesion of its own, under its image id.
+    An image whose lesion is not known is one of its own, under its id or that of what it copies.
     """
     text = columns.text
-    own = zip(text["lesion_id"], text["image_id"], strict=True)
+    ids = set(text["image_id"])
     missing = {
         "age": np.isnan(columns.age_N),
         "sex": _empty(text["sex"]),
         "body site": _empty(text["site"]),
-        "lesion": np.array([lesion_id == image_id for lesion_id, image_id in own], bool),
+        "lesion": np.array([lesion_id in ids for lesion_id in text["lesion_id"]], bool),
         "patient": _empty(text["patient_id"]),
     }
     count_CK = np.array(

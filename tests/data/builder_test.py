@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from skinjax.config import default_config
-from skinjax.data import builder, images, shards, sources
+from skinjax.data import builder, data_report, images, shards, sources
 from skinjax.errors import InputError
 
 
@@ -90,7 +90,7 @@ def test_reports_lesions_with_several_classes(config, raw_dir, caplog):
 
 def test_a_second_run_decodes_nothing(config, monkeypatch):
     first = builder.prepare(config)
-    monkeypatch.setattr(images, "read_bytes", lambda *_, **__: pytest.fail("decoded it again"))
+    monkeypatch.setattr(images, "decode_checked", lambda *_, **__: pytest.fail("decoded it again"))
     monkeypatch.setattr(shards, "write", lambda *_, **__: pytest.fail("wrote it again"))
     assert builder.prepare(config) == first
 
@@ -125,7 +125,7 @@ def test_a_changed_setting_builds_the_images_anew(config, name, value):
 )
 def test_a_changed_split_builds_no_image_anew(config, monkeypatch, name, value):
     first = builder.prepare(config)
-    monkeypatch.setattr(images, "read_bytes", lambda *_, **__: pytest.fail("decoded it again"))
+    monkeypatch.setattr(images, "decode_checked", lambda *_, **__: pytest.fail("decoded it again"))
     config.data[name] = value
     second = builder.prepare(config)
     assert first.store == second.store
@@ -171,6 +171,49 @@ def test_copies_stay_in_one_split_and_are_reported(config, raw_dir, caplog):
     assert left.keys() & set(ids) == {"ISIC_0000001"}
 
 
+def test_the_copy_that_a_published_split_keeps_is_the_one_not_dropped(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, numbers in (("train", range(6)), ("val", range(6, 9)), ("test", range(9, 12))):
+        for number in numbers:
+            for name in ("a", "b"):
+                folder = tmp_path / "raw" / split / name
+                folder.mkdir(parents=True, exist_ok=True)
+                image_HWC = rng.integers(0, 256, (32, 32, 3), np.uint8)
+                (folder / f"{name}{number}.png").write_bytes(images.encode_png(image_HWC))
+    shutil.copy(tmp_path / "raw/train/a/a0.png", tmp_path / "raw/val/a/copy.png")
+    config = default_config()
+    config.data.update(dataset="folder", raw_dir=str(tmp_path / "raw"), image_size=8)
+    config.data.update(prepared_dir=str(tmp_path / "prepared"), duplicates="drop")
+    prepared = builder.prepare(config)
+    split_of = split_of_image(prepared)
+    assert "a0" not in split_of
+    assert split_of["copy"] == "val"
+    report = json.loads((prepared.directory / "data_report.json").read_text())
+    reasons = {"lesion, patient or picture published in several splits": 1}
+    assert report["left_out_by_reason"] == reasons
+    config.data.strict = True
+    with pytest.raises(InputError, match="1 rows give no image and 24 do"):
+        builder.prepare(config)
+
+
+def test_nothing_left_is_an_error(config, raw_dir):
+    config.data.duplicates = "drop"
+    first = next(raw_dir.rglob("ISIC_0000000.jpg")).read_bytes()
+    for path in raw_dir.rglob("*.jpg"):
+        path.write_bytes(first)
+    with pytest.raises(InputError, match="none of 35 images is left"):
+        builder.prepare(config)
+
+
+def test_thousands_of_copies_take_no_time(config, raw_dir):
+    records = sources.read(config).records * 200
+    copies = [list(range(len(records)))]
+    near = [(0, index) for index in range(1, len(records))]
+    reading = sources.read(config)
+    report = data_report.compute(config.data, reading, [], [], records, copies, near)
+    assert report["duplicates"]["near"] == []
+
+
 def test_empty_files_are_not_copies_of_each_other(config, raw_dir):
     for number in (0, 1, 2):
         (
@@ -190,8 +233,17 @@ def test_opens_a_prepared_folder_with_its_settings(config, raw_dir):
     other.data.directory = str(first.store.parent)
     with pytest.raises(InputError, match=r"prepared with another data\.image_size \(8, and 224"):
         builder.prepare(other)
+    other.data.folds = 5
+    with pytest.raises(InputError, match=r"data\.folds is 5, and .* was prepared with 0"):
+        builder.settled(other)
+    other.data.folds = 0
+    other.data.split_file = "split.csv"
+    with pytest.raises(InputError, match=r"data\.split_file and data\.directory are both set"):
+        builder.settled(other)
+    other.data.split_file = ""
     taken = builder.settled(other)
     assert (taken.data.image_size, taken.data.resize) == (8, "pad")
+    assert taken.data.directory == str(first.directory)
     assert other.data.image_size == 224
     assert builder.prepare(taken) == first
     assert builder.planned_counts(taken)[0] == first.classes
@@ -199,7 +251,7 @@ def test_opens_a_prepared_folder_with_its_settings(config, raw_dir):
 
 def test_says_what_is_planned_without_decoding(config, monkeypatch):
     prepared = builder.prepare(config)
-    monkeypatch.setattr(images, "read_bytes", lambda *_, **__: pytest.fail("decoded it"))
+    monkeypatch.setattr(images, "decode_checked", lambda *_, **__: pytest.fail("decoded it"))
     classes, counts = builder.planned_counts(config)
     assert classes == prepared.classes
     assert {name: tuple(of_split) for name, of_split in counts.items()} == prepared.counts
@@ -309,10 +361,9 @@ def test_a_disk_too_small_is_found_before_the_work(config, monkeypatch):
     with pytest.raises(OSError, match="35 images of 8 px take") as error:
         builder.prepare(config)
     assert error.value.errno == errno.ENOSPC
-    assert built_folders(config) == []
 
 
-def test_a_disk_that_fills_up_leaves_nothing(config):
+def test_a_disk_that_fills_up_leaves_nothing_half_done(config):
     # The limit on a file's size is the nearest thing to a full disk without a disk to fill.
     resource = pytest.importorskip("resource")
     signal = pytest.importorskip("signal")
@@ -326,7 +377,8 @@ def test_a_disk_that_fills_up_leaves_nothing(config):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
-    assert built_folders(config) == []
+    (unfinished,) = Path(config.data.prepared_dir).glob("ham10000/.*.unfinished")
+    assert not list(unfinished.iterdir())  # no half shard, and no whole one yet
     assert len(builder.prepare(config).source(("train", "val", "test"))) == 35
 
 

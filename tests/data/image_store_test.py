@@ -1,3 +1,6 @@
+import collections
+import errno
+import fcntl
 import multiprocessing
 import random
 import shutil
@@ -77,14 +80,50 @@ def test_goes_on_after_an_interrupt_without_writing_a_shard_twice(raw_dir, tmp_p
     assert not list((tmp_path / "out").glob(".*.unfinished"))
 
 
-def test_an_error_leaves_nothing(raw_dir, tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise OSError("broken disk")
+def test_an_error_costs_no_finished_shard(raw_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_BYTES", SHARD_BYTES)
+    whole = contents(build(raw_dir, tmp_path / "whole").directory)
+    usage = collections.namedtuple("usage", "total used free")
+    write, disk_usage, written = shards.write, shutil.disk_usage, []
 
-    monkeypatch.setattr(shards, "write_metadata", fail)
-    with pytest.raises(OSError, match="broken disk"):
+    def full_after_five(shard, *args, **kwargs):
+        if len(written) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(shard.index)
+        write(shard, *args, **kwargs)
+
+    monkeypatch.setattr(shards, "write", full_after_five)
+    with pytest.raises(OSError, match="No space left"):
+        build(raw_dir, tmp_path / "out")
+    # No room either when it is tried again, and then there is.
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 10, 0))
+    with pytest.raises(OSError, match=r"\d+ images of 8 px take"):
+        build(raw_dir, tmp_path / "out")
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    written.clear()
+    monkeypatch.setattr(
+        shards, "write", lambda shard, *a, **k: written.append(shard.index) or write(shard, *a, **k)
+    )
+    assert contents(build(raw_dir, tmp_path / "out").directory) == whole
+    assert written == list(range(5, 12))
+
+
+def test_what_no_run_could_do_better_leaves_nothing(raw_dir, tmp_path):
+    for path in raw_dir.rglob("*.jpg"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="none of 35 images can be used"):
         build(raw_dir, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["hashes.csv"]
+
+
+def test_names_what_stopped_runs_left_but_not_a_live_one(raw_dir, tmp_path, caplog):
+    for name in ("dead", "live"):
+        (tmp_path / "out" / f".{name}.unfinished").mkdir(parents=True)
+    with (tmp_path / "out" / ".live.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        build(raw_dir, tmp_path / "out")
+    assert ".dead.unfinished was left by a stopped run" in caplog.text
+    assert ".live.unfinished" not in caplog.text
 
 
 def test_the_name_tells_content_labels_and_settings_apart(raw_dir, tmp_path):

@@ -112,7 +112,7 @@ def test_an_error_while_decoding_ends_the_shard(records, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise PermissionError("not yours")
 
-    monkeypatch.setattr(images, "read_bytes", fail)
+    monkeypatch.setattr(images, "decode_checked", fail)
     with pytest.raises(PermissionError, match="not yours"):
         write(tmp_path / "out", records)
     assert list((tmp_path / "out").iterdir()) == []

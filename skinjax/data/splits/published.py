@@ -69,8 +69,9 @@ def keep(
     left_out = [
         LeftOut(
             records[i].image_id,
-            f"published in {records[i].split}, and its group {names[index_N[i]]} (one lesion,"
-            f" patient or picture) in {_FIRST[first_N[i]]} too, where it stays",
+            "lesion, patient or picture published in several splits:"
+            f" {names[index_N[i]]} stays in {_FIRST[first_N[i]]}, and this image was in"
+            f" {records[i].split}",
         )
         for i in np.flatnonzero(rank_N != first_N).tolist()
     ]

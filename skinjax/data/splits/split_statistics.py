@@ -25,7 +25,7 @@ def statistics(
       label_N: int (N,).
       group_N: N group names.
       lesion_N: N lesion ids.
-      split_N: str (N,); '' is left out of all but its own count.
+      split_N: str (N,); '' is left out.
       classes: their names.
       fractions: shares wanted of train, val and test; None where none were, as with a file.
 
@@ -46,7 +46,6 @@ def statistics(
     return {
         "fractions_wanted": None if fractions is None else [float(share) for share in fractions],
         "images": dict(zip(SPLITS, count_SC.sum(axis=1).tolist(), strict=True)),
-        "images_left_out": int(np.sum(split_N == "")),
         "groups": _distinct(group_N, split_N),
         "lesions": _distinct(lesion_N, split_N),
         "groups_of_several_classes": _mixed_groups(label_N[split_N != ""], group_N, split_N),

@@ -23,7 +23,6 @@ def made(fractions=(0.5, 0.25, 0.25)):
 def test_counts_images_groups_and_lesions():
     found = made()
     assert found["images"] == {"train": 6, "val": 2, "test": 4}
-    assert found["images_left_out"] == 1
     assert found["groups"] == {"train": 3, "val": 2, "test": 3}
     assert found["lesions"] == {"train": 5, "val": 2, "test": 3}
     assert found["groups_of_several_classes"] == 1
