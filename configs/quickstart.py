@@ -6,7 +6,7 @@ Measured on two CPU cores (2.7 minutes, the environment being there, with anothe
 test split, 95 images, one seed): balanced accuracy 0.524, macro AUC 0.794, accuracy 0.484. A linear
 model on mean colour reaches a balanced accuracy of 0.070 and a macro AUC of 0.516 there:
 
-    python scripts/colour_baseline.py --prepared=data/prepared/synthetic/FINGERPRINT
+    python scripts/colour_baseline.py --prepared=data/prepared/synthetic
 """
 
 from ml_collections import ConfigDict

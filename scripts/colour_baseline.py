@@ -1,6 +1,6 @@
 """A linear model on the mean colour of each image: what a network has to beat to have learned more.
 
-    python scripts/colour_baseline.py --prepared=data/prepared/synthetic/FINGERPRINT
+    python scripts/colour_baseline.py --prepared=data/prepared/synthetic
 
 Trains scikit-learn's logistic regression with balanced class weights on the training split and
 prints its metrics on the test split.
