@@ -264,7 +264,7 @@ def _refuse(
     arguments: Sequence[str], verb: str, add_flags: Callable[[argparse.ArgumentParser], None]
 ) -> None:
     """Stops at an argument that a verb doesn't know, with the nearest that it does."""
-    from skinjax.config import nearest
+    from skinjax.config import default_config, field_names, nearest
 
     if not arguments:
         return
@@ -273,6 +273,10 @@ def _refuse(
     known = re.findall(r"--\w+", parser.format_usage())
     name = arguments[0].split("=")[0]
     hint = nearest(name, known)
+    fields = [f"--config.{one}" for one in field_names(default_config())]
+    meant = [one for one in fields if one.endswith(f".{name.lstrip('-')}")]
+    if meant and "--config" in known:
+        hint = f"; did you mean {meant[0]}?"
     if not name.startswith("-"):
         hint = "; several folders are given as --raw_dir A B" if "--raw_dir" in known else ""
     raise InputError(

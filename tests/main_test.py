@@ -202,6 +202,10 @@ def test_wrong_flags_of_the_data_verbs_are_one_line(
     assert "--beam_option needs" in fails(
         capsys, "prepare", "--dataset=ham10000", "--beam_option=--x=1", out
     )
+    line = fails(capsys, "prepare", "--dataset=ham10000", out, "--image_size=64")
+    assert "did you mean --config.data.image_size?" in line
+    assert "as --raw_dir A B" in fails(capsys, "prepare", "--dataset=isic9", "--raw_dir=a", "b")
+    assert "did you mean --raw_dir?" in fails(capsys, "prepare", "--rawdir=a")
     assert "explore needs --data" in fails(capsys, "explore")
     assert "no prepared data set" in fails(capsys, "explore", f"--data={tmp_path}")
     assert "does not know --split=x" in fails(capsys, "explore", f"--data={tmp_path}", "--split=x")
