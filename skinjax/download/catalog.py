@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from skinjax.config import nearest
 from skinjax.errors import InputError
 
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png"})
@@ -125,7 +126,10 @@ def dataset(name: str) -> Dataset:
     """
     known = {one.name: one for one in (_ham10000(), _isic2018(), _isic2019(), _isic9())}
     if name not in known:
-        raise InputError(f"--dataset is {name!r}: expected one of {', '.join(known)}")
+        hint = nearest(name, known)
+        if name == "ham10000_binary":
+            hint = "; ham10000_binary is made of the files of ham10000"
+        raise InputError(f"--dataset is {name!r}: expected one of {', '.join(known)}{hint}")
     return known[name]
 
 

@@ -18,6 +18,8 @@ from skinjax.download.server import Patience
 from skinjax.download.state import Entry, State
 from skinjax.errors import InputError
 
+# How far the number of images may be off where there are several versions.
+_OTHER_VERSION = 0.02
 ATTRIBUTION = "LICENSE_AND_ATTRIBUTION.txt"
 
 
@@ -109,6 +111,7 @@ def _deliver(order: Order, given: Sequence[Path], keep_archives: bool) -> None:
     known.publisher = order.publication.publisher
     missing = [file for file in files if not known.has(file)]
     if not missing and known.complete:
+        _check_same(order, given)
         logging.info("%s is complete: nothing to do", order.out)
     else:
         known.complete = False
@@ -122,6 +125,16 @@ def _deliver(order: Order, given: Sequence[Path], keep_archives: bool) -> None:
         known.complete = True
         known.save()
     logging.info("%s is in %s; its licence is in %s", known.dataset, order.out, ATTRIBUTION)
+
+
+def _check_same(order: Order, given: Sequence[Path]) -> None:
+    """Refuses archives other than those that a complete folder was made of."""
+    for name, path in holdings.find(given, order.publication).items():
+        if path.stat().st_size != order.state.entries[name].size:
+            raise InputError(
+                f"{order.out} is complete, and {path} is not the {name} that it was made of: choose"
+                " another --out for it, or remove the folder"
+            )
 
 
 def _check_folders(order: Order, missing: Sequence[File]) -> None:
@@ -140,10 +153,11 @@ def _obtain(order: Order, missing: Sequence[File], given: Sequence[Path]) -> Non
     local = _local(order, missing, given)
     remote = [file for file in missing if file not in stored and file.name not in local]
     unpacked = _unpacked_size(order, [file for file in missing if file not in remote], local)
-    orders.fetch_all(order, remote, unpacked)
+    # First what is there, so that a wrong archive is told before the others are downloaded.
     for file in missing:
         if file not in stored and file not in remote:
             _take(order, file, local[file.name])
+    orders.fetch_all(order, remote, unpacked)
     with Progress("unpacking", 0) as progress:
         for file in missing:
             if file.is_archive:
@@ -236,7 +250,7 @@ def _check_count(order: Order, count: Count) -> None:
         logging.info("%s: %d images, as published", ", ".join(count.names), found)
         return
     seen = f"{', '.join(count.names)}: {found} images; {count.images} are published"
-    if not count.fixed:
+    if not count.fixed and abs(found - count.images) <= _OTHER_VERSION * count.images:
         logging.warning("%s; there are several versions", seen)
         return
     raise InputError(

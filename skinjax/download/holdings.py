@@ -40,6 +40,12 @@ def choose(dataset: Dataset, via: str, archives: Sequence[Path]) -> Publication:
     for path in archives:
         if not path.exists():
             raise InputError(f"no file or folder {path}: check --from")
+        for file in (file for one in allowed for file in one.files if file.is_archive):
+            if (path / file.folder).is_dir() and not (path / file.name).exists():
+                raise InputError(
+                    f"--from={path} is unpacked already (it has {file.folder}/): there is nothing"
+                    f" to download, `prepare --raw_dir {path}` reads it as it is"
+                )
     best = max(allowed, key=lambda one: len(find(archives, one)) / len(one.files))
     known = find(archives, best).values()
     for path in archives:

@@ -467,14 +467,49 @@ def test_ham10000_by_the_client(site, kaggle_ham, client, deliver, tmp_path):
 
 def test_isic9_comes_by_the_client_without_asking(client, deliver, zipped, tmp_path, caplog):
     top = "Skin cancer ISIC The International Skin Imaging Collaboration"
-    names = ["Train/nevus/a.jpg", "Train/melanoma/a.jpg", "Test/nevus/a.jpg"]
+    names = [f"Train/nevus/{n}.jpg" for n in range(60)] + ["Train/melanoma/0.jpg"]
     (tmp_path / "z").write_bytes(zipped({f"{top}/{name}": name.encode() for name in names}))
     client(f'cp {tmp_path}/z "$5/skin-cancer9-classesisic.zip"')
-    found = deliver(small("isic9", 2))
+    found = deliver(small("isic9", 60))
     assert set(found) == {
         ATTRIBUTION, *(f"skin-cancer9-classesisic/{name}" for name in names)
     }  # fmt: skip
-    assert "3 images; 2 are published" in caplog.text  # its number is no error
+    assert "61 images; 60 are published" in caplog.text  # a number about right is no error
+
+
+def test_another_archive_of_the_same_name_is_refused(deliver, zipped, tmp_path):
+    files = {f"HAM10000_images_part_1/ISIC_{n:07d}.jpg": jpeg(n) for n in range(4)}
+    put(tmp_path / "have", {"archive.zip": zipped(files)})
+    with pytest.raises(InputError, match=r"4 images; 60 are published .* not the published one"):
+        deliver(small("isic9", 60), archives=[tmp_path / "have" / "archive.zip"])
+
+
+def test_a_complete_folder_takes_no_other_archive(deliver, zipped, tmp_path):
+    files = {f"Train/nevus/{n}.jpg": jpeg(n) for n in range(4)}
+    put(tmp_path / "have", {"archive.zip": zipped(files)})
+    deliver(small("isic9"), archives=[tmp_path / "have"])
+    deliver(small("isic9"), archives=[tmp_path / "have"])
+    put(tmp_path / "other", {"archive.zip": zipped({**files, "Train/nevus/4.jpg": jpeg(4)})})
+    with pytest.raises(InputError, match=r"is complete, and .*other/archive.zip is not the"):
+        deliver(small("isic9"), archives=[tmp_path / "other"])
+
+
+def test_an_unpacked_folder_is_for_prepare(deliver, tmp_path):
+    put(tmp_path / "have", {"HAM10000_metadata.csv": b"x"})
+    (tmp_path / "have" / "HAM10000_images_part_1").mkdir()
+    with pytest.raises(InputError, match=r"unpacked already .*prepare --raw_dir"):
+        deliver(small("ham10000"), archives=[tmp_path / "have"])
+
+
+def test_a_broken_archive_on_the_disk_is_told_before_anything_is_downloaded(
+    site, dataverse, ham, deliver, tmp_path
+):
+    put(tmp_path / "have", {"HAM10000_images_part_1.zip": b"cut off"})
+    sizes = {name: content for name, content in ham.items() if name.endswith(".zip")}
+    with pytest.raises(InputError, match=r"HAM10000_images_part_1\.zip"):
+        deliver(small("ham10000", sizes=sizes), archives=[tmp_path / "have"])
+    assert not list(deliver.out.rglob("*.part"))
+    assert not (deliver.out / "HAM10000_metadata.csv").exists()
 
 
 def test_without_a_client(site, deliver, monkeypatch):
