@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import requests
 from absl import logging
 
 from skinjax.download import server
@@ -12,22 +11,28 @@ from skinjax.download.catalog import File
 
 
 def list_files(
-    session: requests.Session,
+    session: server.Session,
     base: str,
     doi: str,
     files: Sequence[File],
     patience: server.Patience,
+    help: str,
 ) -> list[File]:
     """Returns `files` as the latest published version has them.
 
     Where the listing can't be had, or a file is not in it, it stays as it is known. Dataverse
     converts tables: then size and `md5` of its listing are of different files, the converted one
     and the original, and only the MD5 can be used (github.com/IQSS/dataverse/issues/7275).
+
+    Raises:
+      UnreachableError: nothing answers there; `help` says how else to get the files.
     """
     url = f"{base}/api/datasets/:persistentId/versions/:latest-published/files?persistentId={doi}"
     few = dataclasses.replace(patience, attempts=min(3, patience.attempts))
     try:
-        answer = server.get_json(session, url, few, help="")
+        answer = server.get_json(session, url, few, help)
+    except server.UnreachableError:
+        raise
     except server.TransferError as error:
         reason = str(error).partition(";")[0]
         logging.warning("no listing (%s): the known file numbers are used", reason)

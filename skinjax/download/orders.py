@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import requests
 from absl import logging
 
-from skinjax.download import archive, dataverse, kaggle, server, transfer
+from skinjax.download import archive, dataverse, kaggle, server, tables, transfer
 from skinjax.download.catalog import Addresses, Dataset, File, Publication
 from skinjax.download.progress import Progress, readable
-from skinjax.download.server import Patience
+from skinjax.download.server import Patience, Session, TransferError
 from skinjax.download.state import Entry, State
 from skinjax.download.transfer import Remote
 from skinjax.errors import InputError
@@ -25,7 +24,7 @@ class Order:
     dataset: Dataset
     publication: Publication
     state: State
-    session: requests.Session
+    session: Session
     addresses: Addresses
     patience: Patience
 
@@ -79,7 +78,8 @@ def _remotes(order: Order, files: Sequence[File]) -> list[Remote]:
     base = order.addresses.isic if isic else order.addresses.dataverse
     if not isic:
         doi = order.dataset.doi
-        files = dataverse.list_files(session, base, doi, files, patience)
+        by_hand = f"download the files from {publication.page} by hand and pass them with --from"
+        files = dataverse.list_files(session, base, doi, files, patience, by_hand)
     remotes = []
     for file in files:
         by_hand = f"download {file.name} from {publication.page} by hand and pass it as --from=FILE"
@@ -101,6 +101,11 @@ def _fetch(order: Order, file: File, remote: Remote, progress: Progress) -> None
         raise InputError(
             f"{remote.url} answered with a web page, not with a table: a login or a proxy may be"
             f" in between; {remote.help}"
+        )
+    if fault := tables.fault(part, file):
+        transfer.discard(part)
+        raise TransferError(
+            f"{remote.url}: {fault}; the same command gets it again, or {remote.help}"
         )
     _keep(order, file, part, found, remote.url)
 

@@ -27,12 +27,30 @@ class TransferError(SkinjaxError):
     """A file can't be had; the message is one line that says what to do."""
 
 
+class UnreachableError(TransferError):
+    """Nothing ever answered: a name that can't be resolved, or a connection that is refused."""
+
+
 class FaultError(Exception):
     """This attempt failed and another may not; `wait` is in seconds where the server names it."""
 
-    def __init__(self, reason: str, wait: float | None = None) -> None:
+    def __init__(
+        self, reason: str, wait: float | None = None, *, unreachable: bool = False
+    ) -> None:
         super().__init__(reason)
         self.wait = wait
+        self.unreachable = unreachable
+
+
+class Session(requests.Session):
+    """Remembers whether any server has answered: if so, the net is there and may come back."""
+
+    answered = False
+
+
+# Without a net, minutes of waiting bring nothing.
+_UNREACHABLE_ATTEMPTS = 3
+_UNREACHABLE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +66,7 @@ class Patience:
     read_timeout: float = 60.0  # without a byte
 
 
-def head(session: requests.Session, url: str, patience: Patience, help: str) -> int | None:
+def head(session: Session, url: str, patience: Patience, help: str) -> int | None:
     """Size of a file on a server, in bytes; None if the server doesn't say."""
 
     def attempt() -> int | None:
@@ -61,7 +79,7 @@ def head(session: requests.Session, url: str, patience: Patience, help: str) -> 
     return persist(url, attempt, patience, help, lambda: 0)
 
 
-def get_json(session: requests.Session, url: str, patience: Patience, help: str) -> object:
+def get_json(session: Session, url: str, patience: Patience, help: str) -> object:
     """What a server answers, read as JSON."""
 
     def attempt() -> object:
@@ -83,7 +101,7 @@ def persist(
     Only what was never reached before is progress: a server that always stops at the same byte and
     lets nobody resume would be asked for ever.
     """
-    failures, most = 0, held()
+    failures, most, began = 0, held(), time.monotonic()
     while True:
         try:
             return attempt()
@@ -91,24 +109,36 @@ def persist(
             failures = 1 if held() - most >= patience.enough else failures + 1
             most = max(most, held())
             asked = fault.wait
-            if failures >= patience.attempts or (asked or 0) > patience.longest_asked:
+            backoff = min(patience.longest_wait, patience.first_wait * 2 ** (failures - 1))
+            attempts = patience.attempts
+            if fault.unreachable:
+                attempts = min(attempts, _UNREACHABLE_ATTEMPTS)
+                over = time.monotonic() - began + backoff > _UNREACHABLE_SECONDS
+                if failures >= attempts or over:
+                    raise UnreachableError(
+                        f"{url}: {fault}, {failures} times: is this machine offline? The same"
+                        f" command goes on where it stopped, or {help}"
+                    ) from None
+            if failures >= attempts or (asked or 0) > patience.longest_asked:
                 wish = f", and asks to wait {asked:.0f} s" if asked else ""
                 raise TransferError(
                     f"{url}: {fault}, after {failures} attempts in a row{wish}; the same command"
                     f" goes on where it stopped, or {help}"
                 ) from None
-            backoff = min(patience.longest_wait, patience.first_wait * 2 ** (failures - 1))
             wait = backoff if asked is None else asked
-            logging.warning("%s: %s; trying again in %.0f s", url, fault, wait)
+            logging.warning(
+                "%s: %s; trying again in %.0f s, attempt %d of %d",
+                url, fault, wait, failures + 1, attempts,
+            )  # fmt: skip
             time.sleep(wait)
 
 
 def request(
-    session: requests.Session, method: str, url: str, headers: dict[str, str], patience: Patience
+    session: Session, method: str, url: str, headers: dict[str, str], patience: Patience
 ) -> requests.Response:
     """One request, whose body is not read yet; raises FaultError or TransferError."""
     try:
-        return session.request(
+        response = session.request(
             method,
             url,
             headers={"Accept-Encoding": "identity", **headers},
@@ -119,9 +149,19 @@ def request(
     except requests.exceptions.SSLError as error:  # waiting does not mend a certificate
         raise TransferError(f"{url}: no safe connection ({innermost(error)})") from None
     except CONNECTION_ERRORS as error:
-        raise FaultError(f"no answer ({innermost(error)})") from None
+        unreachable = not session.answered and _is_unreachable(error)
+        raise FaultError(f"no answer ({innermost(error)})", unreachable=unreachable) from None
     except requests.RequestException as error:  # a bad address, or redirects in a circle
         raise TransferError(f"{url}: {innermost(error)}") from None
+    session.answered = True
+    return response
+
+
+def _is_unreachable(error: BaseException | None) -> bool:
+    """True if no connection was made for another reason than a time limit."""
+    if error is None or isinstance(error, urllib3.exceptions.NewConnectionError):
+        return error is not None
+    return _is_unreachable(error.__cause__) or _is_unreachable(error.__context__)
 
 
 def check_status(response: requests.Response, url: str, help: str) -> None:

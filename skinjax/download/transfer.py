@@ -6,7 +6,6 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import requests
 from absl import logging
 
 from skinjax.download import server
@@ -75,7 +74,7 @@ def digest(path: Path) -> Digest:
 
 
 def fetch(
-    session: requests.Session,
+    session: server.Session,
     remote: Remote,
     part: Path,
     patience: server.Patience,
@@ -116,7 +115,7 @@ def discard(part: Path) -> None:
 
 
 def _fill(
-    session: requests.Session,
+    session: server.Session,
     remote: Remote,
     part: Path,
     patience: server.Patience,

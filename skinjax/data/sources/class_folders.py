@@ -3,7 +3,7 @@
 import collections
 import os
 from collections.abc import Collection, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from absl import logging
@@ -20,26 +20,33 @@ from skinjax.errors import InputError
 class _Image:
     split: str
     class_name: str
-    parts: tuple[str, ...]  # folders from the one given, and the file's name
+    parts: tuple[str, ...]  # folders from the one read, and the file's name
     path: Path
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """Folders below the class's, and the file's name."""
+        return self.parts[2:] if self.split else self.parts[1:]
 
 
 def read(raw_dir: str | os.PathLike[str], classes: Sequence[str]) -> Reading:
     """Reads the images in each class's folder and the folders inside it; its name is the class.
 
-    The class folders may lie in folders for the splits (train; val, valid or validation; test; in
-    any case). An image's id is its file name without ending. Where files share one, each of them
-    has its path instead, joined with `_`: `benign/patient1/IMG_1.jpg` is `benign_patient1_IMG_1`;
-    and where paths do too, all but the first have `.2`, `.3`... at the end. Each image is taken for
+    The class folders may lie in folders for the splits (train or training; val, valid, validate or
+    validation; test or testing; in any case), and all of these in folders around, each the only
+    one. An image's id is its file name without ending. Where files share one, each of them has its
+    path instead, joined with `_`: `benign/patient1/IMG_1.jpg` is `benign_patient1_IMG_1`; and where
+    paths do too, all but the first have `.2`, `.3`... at the end. Each image is taken for
     a lesion of its own: data sets with lesions or patients need `csv`. `classes` gives their order;
     empty is all that there are, alphabetically.
 
     Raises:
       InputError: no folder; fewer than two classes; a class folder that is not in `classes`, or
-        the reverse; class names that differ only in case; or folders of splits beside others.
+        the reverse; class names that differ only in case; folders of splits beside others; or
+        folders that are likely no classes, since below them are the same folders.
     """
     roots = split_raw_dir(raw_dir)
-    folders = walk(roots)
+    folders = _unwrap(walk(roots), classes)
     images: list[_Image] = []
     left_out: list[LeftOut] = []
     for number, root in enumerate(roots):
@@ -58,6 +65,7 @@ def read(raw_dir: str | os.PathLike[str], classes: Sequence[str]) -> Reading:
             ]
         _warn_of_empty_folders(own, depth, root)
     _check_splits(images)
+    _check_nesting(images, classes, roots)
     classes = _check_classes({image.class_name for image in images}, classes, roots)
     label_of = {name: label for label, name in enumerate(classes)}
     records = [
@@ -72,7 +80,7 @@ def read(raw_dir: str | os.PathLike[str], classes: Sequence[str]) -> Reading:
             source="folder",
             split=image.split,
         )
-        for image, image_id in zip(images, _unique_ids(images), strict=True)
+        for image, image_id in zip(images, _image_ids(images), strict=True)
     ]
     return Reading(tuple(records), tuple(left_out), tuple(classes), ())
 
@@ -130,6 +138,49 @@ def next_free(name: str, taken: Container[str], reserved: Container[str]) -> str
     return f"{name}.{number}"
 
 
+def unique_ids(parts_N: Sequence[tuple[str, ...]]) -> list[str]:
+    """Ids of files given by folders and name without ending: names if unique, else joined paths.
+
+    See `read`.
+    """
+    counts = collections.Counter(parts[-1] for parts in parts_N)
+    taken: set[str] = set()
+    # A joined path must not take the id that another file has by its name.
+    reserved = {stem for stem, count in counts.items() if count == 1}
+    ids = []
+    for parts in parts_N:
+        name = parts[-1]
+        if counts[name] > 1:
+            name = "_".join(parts)
+            if name in reserved:
+                taken.add(name)
+            name = next_free(name, taken, reserved)
+        taken.add(name)
+        ids.append(name)
+    return ids
+
+
+def _unwrap(folders: Sequence[Folder], wanted: Sequence[str]) -> list[Folder]:
+    """The folders seen from inside those that hold all images, if there are such.
+
+    In several folders given they must share a name: else each may be a class.
+    """
+    folders = list(folders)
+    while True:
+        with_images = [folder for folder in folders if folder.images()]
+        tops = {folder.parts[:1] for folder in with_images}
+        top = min(tops, default=())
+        direct = any(len(folder.parts) <= 1 for folder in with_images)
+        if len(tops) != 1 or direct or top[0].lower() in SPLITS or top[0] in wanted:
+            return folders
+        folders = [
+            replace(folder, parts=folder.parts[1:]) for folder in folders if folder.parts[:1] == top
+        ]
+        logging.info(
+            "all images are in folder %s: its folders are read instead", fields.short(top[0])
+        )
+
+
 def _has_splits(folders: Sequence[Folder], root: Path) -> bool:
     """Whether `root` holds folders of splits, with the class folders inside."""
     with_images = [folder for folder in folders if folder.parts and folder.images()]
@@ -166,6 +217,28 @@ def _check_splits(images: Sequence[_Image]) -> None:
         )
 
 
+def _check_nesting(images: Sequence[_Image], wanted: Sequence[str], roots: Sequence[Path]) -> None:
+    """Refuses to take parts or splits with the same folders inside for classes.
+
+    Not so if `data.classes` says that they are.
+    """
+    direct = {image.class_name for image in images if len(image.inside) == 1}
+    owners = {image.class_name.casefold(): image.class_name for image in images}
+    for image in images:
+        name, below = image.class_name, image.inside[0]
+        if name in direct or name in wanted:
+            continue
+        owner = owners.setdefault(below.casefold(), name)
+        if owner != name:
+            raise InputError(
+                f"{', '.join(map(str, roots))} has folder {fields.short(below)} both in"
+                f" {fields.short(name)} and in or as {fields.short(owner)}, so these may be no"
+                " classes: call splits train, val and test; give parts of a data set as several"
+                f" folders of data.raw_dir, joined with {os.pathsep!r}; or name the classes in"
+                " data.classes"
+            )
+
+
 def _check_classes(
     names: Collection[str], wanted: Sequence[str], roots: Sequence[Path]
 ) -> tuple[str, ...]:
@@ -183,22 +256,7 @@ def _check_classes(
     return classes
 
 
-def _unique_ids(images: Sequence[_Image]) -> list[str]:
-    """The file names' stems where unique, else paths joined with `_`; see `read`."""
-    stems = [split_ending(image.parts[-1])[0] for image in images]
-    counts = collections.Counter(stems)
-    taken: set[str] = set()
-    # A joined path must not take the id that another file has by its name.
-    ids = []
-    reserved = {stem for stem, count in counts.items() if count == 1}
-    for image, stem in zip(images, stems, strict=True):
+def _image_ids(images: Sequence[_Image]) -> list[str]:
+    for image in images:
         check_printable("/".join(image.parts), image.path)
-        name = stem
-        if counts[stem] > 1:
-            name = "_".join((*image.parts[:-1], stem))
-            if name in reserved:
-                taken.add(name)
-            name = next_free(name, taken, reserved)
-        taken.add(name)
-        ids.append(name)
-    return ids
+    return unique_ids([(*image.parts[:-1], split_ending(image.parts[-1])[0]) for image in images])

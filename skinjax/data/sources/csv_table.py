@@ -1,32 +1,24 @@
 """Any table of images and labels, with columns named by the config: a hospital's own, say."""
 
+import collections
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from skinjax.config import nearest
 from skinjax.data import tables
 from skinjax.data.records import LeftOut, Reading, Record
-from skinjax.data.sources import fields
-from skinjax.data.sources.class_folders import check_class_names
-from skinjax.data.sources.folders import (
-    IMAGE_ENDINGS,
-    OTHER_IMAGE_ENDINGS,
-    ImageIndex,
-    split_ending,
-    split_raw_dir,
-    walk,
-)
+from skinjax.data.sources import fields, image_paths
+from skinjax.data.sources.class_folders import check_class_names, unique_ids
+from skinjax.data.sources.folders import ImageIndex, split_raw_dir, walk
 from skinjax.errors import InputError
 
-_ENDINGS = IMAGE_ENDINGS | OTHER_IMAGE_ENDINGS
-_TRIED = sorted(IMAGE_ENDINGS) + sorted(ending.upper() for ending in IMAGE_ENDINGS)
+_Row = tuple[int, tuple[str, ...]]  # line number, and the values of _FIELDS
 _NO_LABEL = frozenset({"", "nan", "na", "n/a", "<na>", "null"})
 _FIELDS = ("image", "label", "lesion", "patient", "age", "sex", "site", "split")
-_DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def read(
@@ -39,13 +31,15 @@ def read(
 
     `columns` names the columns of image and label, and where there are, of lesion, patient, age,
     sex, site and split. An image is given by its file's name, which is looked for in all folders,
-    or by its path from one of them; with or without ending. Its id is the name without ending.
-    Rows without a label (empty or NaN) or without a file are left out. `classes` gives the order of
-    the classes; empty is all that there are, alphabetically.
+    or by its path, absolute or from one of them; with or without ending. Its id is the name without
+    ending; where names repeat, it is the path as given, joined with `_`, as in `folder`. Lesions
+    that seem to be counted within each patient have the patient's id in front of theirs. Rows
+    without a label (empty or NaN) or without a file are left out. `classes` gives the order of the
+    classes; empty is all that there are, alphabetically.
 
     Raises:
       InputError: no folder, table, column or image; a table that can't be read strictly; a path
-        that leaves the folders; a repeated image; a label that is not in `classes`, or is like
+        that leaves the folders; one image in two rows; a label that is not in `classes`, or is like
         another but for its case; an age that is no number; a split that is none, or rows with and
         without one; fewer than two classes.
     """
@@ -77,27 +71,30 @@ def read(
 
 
 def _records(
-    rows: Sequence[tuple[int, tuple[str, ...]]],
+    rows: Sequence[_Row],
     classes: Sequence[str],
     roots: Sequence[Path],
     table: Path,
 ) -> tuple[tuple[Record, ...], tuple[LeftOut, ...]]:
     label_of = {name: label for label, name in enumerate(classes)}
     images = ImageIndex(walk(roots), published="")
-    lesion_ids = {values[2] for _, values in rows}
+    named_N = [
+        image_paths.parse(value, roots, f"{table}, line {line}") for line, (value, *_) in rows
+    ]
+    path_N = [image_paths.find(image, images, roots) for image in named_N]
+    _check_repeats(rows, named_N, path_N, table)
+    id_N = unique_ids([image.stem_parts for image in named_N])
+    lesion_N = _lesion_ids(rows, table)
+    lesion_ids = set(lesion_N)
     records: list[Record] = []
     left_out: list[LeftOut] = []
-    first_line: dict[str, int] = {}
-    for line, (image, name, lesion, patient, age, sex, site, split) in rows:
+    for row, path, image_id, lesion_id in zip(rows, path_N, id_N, lesion_N, strict=True):
+        line, (_, name, _, patient, age, sex, site, split) = row
         where = f"{table}, line {line}"
-        parts, image_id = _image_parts(image, where)
-        fields.note_line(first_line, image_id, table, line)
-        path = _find_image(parts, image_id, images, roots)
         if path is None or name not in label_of:
             reason = "no label" if name not in label_of else "no image file"
             left_out.append(LeftOut(image_id, reason))
             continue
-        lesion_id = fields.known(lesion)
         if not lesion_id and image_id in lesion_ids:
             raise InputError(
                 f"{where}: image {image_id} has no lesion id, and other rows have its id as their"
@@ -118,6 +115,50 @@ def _records(
             )
         )
     return tuple(records), tuple(left_out)
+
+
+def _check_repeats(
+    rows: Sequence[_Row],
+    named_N: Sequence[image_paths.ImagePath],
+    path_N: Sequence[Path | None],
+    table: Path,
+) -> None:
+    """Refuses a second row for a file, or for a path that leads to none."""
+    counts = collections.Counter(image.stem for image in named_N)
+    first_line: dict[str | tuple[str, ...], int] = {}
+    for (line, (value, *_)), image, path in zip(rows, named_N, path_N, strict=True):
+        if counts[image.stem] == 1:
+            continue
+        first = first_line.setdefault(os.path.realpath(path) if path else image.stem_parts, line)
+        if first != line:
+            raise InputError(
+                f"{table}, line {line}: image {fields.short(value)} is already on line {first};"
+                " every image must have one row"
+            )
+
+
+def _lesion_ids(rows: Sequence[_Row], table: Path) -> list[str]:
+    """Each row's lesion id, or '' if not known; after the patient's if one has several patients.
+
+    Else lesions 1, 2... of each patient would be joined to one, and all patients with them.
+    """
+    known = [(fields.known(values[2]), fields.known(values[3])) for _, values in rows]
+    patients: dict[str, dict[str, int]] = collections.defaultdict(dict)
+    for (line, _), (lesion, patient) in zip(rows, known, strict=True):
+        if lesion and patient:
+            patients[lesion].setdefault(patient, line)
+    shared = [lesion for lesion, lines in patients.items() if len(lines) > 1]
+    if not shared:
+        return [lesion for lesion, _ in known]
+    (one, line), (other, other_line), *_ = patients[shared[0]].items()
+    logging.warning(
+        "%s: %d of %d lesion ids stand under several patients (e.g. %s on lines %d and %d, under"
+        " %s and %s), so lesions are taken for counted within each patient: lesion ids are now"
+        " <patient>_<lesion>; correct the table if a lesion's id is meant to be its only one",
+        table, len(shared), len(patients), fields.short(shared[0]), line, other_line,
+        fields.short(one), fields.short(other),
+    )  # fmt: skip
+    return [f"{patient}_{lesion}" if lesion and patient else lesion for lesion, patient in known]
 
 
 def _find_table(table: str, root: Path) -> Path:
@@ -173,44 +214,3 @@ def _check_splits(line_of_split: Mapping[str, int], table: Path) -> None:
             f"{table} has a split on line {first} and none on line {line_of_split['']}: expected"
             " one in every row or in none (then set data.columns.split to '')"
         )
-
-
-def _image_parts(value: str, where: str) -> tuple[list[str], str]:
-    """The folders and the file name that a value consists of, and the image's id.
-
-    Raises:
-      InputError: it is empty, absolute, leads up, is hidden or can't be printed.
-    """
-    parts = value.replace("\\", "/").split("/") if "/" in value or "\\" in value else [value]
-    image_id = _without_ending(parts[-1])
-    if parts[0] == "" or ".." in parts or _DRIVE.match(value):
-        raise InputError(
-            f"{where}: image {fields.short(value)} is not under data.raw_dir: expected a file name,"
-            " or a path from one of its folders without '..'"
-        )
-    unfit = not value.isprintable() or '"' in value or len(image_id) > 200
-    if unfit or not image_id or image_id.startswith("."):
-        raise InputError(
-            f"{where}: image {fields.short(value)} names no file: expected a file's name or path"
-        )
-    return [part for part in parts if part not in ("", ".")], image_id
-
-
-def _without_ending(name: str) -> str:
-    stem, ending = split_ending(name)
-    return stem if ending in _ENDINGS else name
-
-
-def _find_image(
-    parts: Sequence[str], image_id: str, images: ImageIndex, roots: Sequence[Path]
-) -> Path | None:
-    if len(parts) == 1:
-        return images.find(image_id, parts[0])
-    named = [parts[-1]] if split_ending(parts[-1])[1] in IMAGE_ENDINGS else []
-    for root in roots:
-        folder = os.sep.join((str(root), *parts[:-1]))
-        for name in (*named, *(image_id + ending for ending in _TRIED)):
-            path = f"{folder}{os.sep}{name}"
-            if os.path.isfile(path):
-                return Path(path)
-    return None

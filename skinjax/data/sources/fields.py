@@ -13,8 +13,10 @@ SPLITS = {
     "training": "train",
     "val": "val",
     "valid": "val",
+    "validate": "val",
     "validation": "val",
     "test": "test",
+    "testing": "test",
 }
 _MISSING = frozenset({"", "unknown", "nan", "na", "n/a", "none", "null"})
 _IMAGE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,200}")

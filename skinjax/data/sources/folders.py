@@ -91,6 +91,11 @@ def split_ending(name: str) -> tuple[str, str]:
     return (stem, f".{ending.lower()}") if stem else (name, "")
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is passed over."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
 def bare(image_id: str) -> str:
     """An image's name in whatever year's data set."""
     return image_id.removesuffix(_DOWNSAMPLED)
@@ -160,7 +165,7 @@ def _scan(path: Path) -> tuple[list[str], list[str], list[str]]:
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.name == "__MACOSX":
+                if is_hidden(entry.name):
                     continue
                 try:
                     is_folder, is_file = entry.is_dir(), entry.is_file()

@@ -28,16 +28,24 @@ def find(folders: Sequence[Folder], *names: str) -> Path:
 
 
 def find_all(folders: Sequence[Folder], *names: str) -> list[Path]:
-    """All tables that have one of `names`, with a warning if there are several.
+    """All tables that have one of `names` in any case, with a warning if there are several.
 
     The first is under the folder that was given first; in there, the one least deep; then by the
-    order of `names`, then by path.
+    order of `names`, then one in the very case, then by path.
     """
+    number_of = {name.casefold(): number for number, name in enumerate(names)}
     found = sorted(
-        (folder.root, len(folder.parts), number, folder.parts, folder.path / name)
+        (
+            folder.root,
+            len(folder.parts),
+            number_of[name.casefold()],
+            name not in names,
+            folder.parts,
+            folder.path / name,
+        )
         for folder in folders
-        for number, name in enumerate(names)
-        if name in folder.names
+        for name in folder.names
+        if name.casefold() in number_of
     )
     paths = [path for *_, path in found]
     if len(paths) > 1:

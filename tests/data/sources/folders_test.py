@@ -63,6 +63,7 @@ def test_a_file_name_tells_endings_apart(tmp_path, make_files):
 
 def test_hidden_files_and_macos_copies_are_passed_over(tmp_path, make_files, caplog):
     make_files("._x.jpg", "__MACOSX/x.jpg", ".hidden/x.jpg", "a/__MACOSX/._x.jpg", ".x.tif")
+    make_files(".download/x.unpacking/a/x.jpg", "a/.download/x.jpg")
     assert find(tmp_path, "x") is None
     assert not caplog.records
 

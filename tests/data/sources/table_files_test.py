@@ -18,8 +18,16 @@ def test_a_table_is_found_in_the_folder_that_unzipping_makes(tmp_path, make_file
     assert table_files.find(walk([tmp_path]), "t.csv") == tmp_path / "t.csv" / "t.csv"
 
 
+def test_a_table_is_found_in_any_case_but_rather_in_the_very_one(tmp_path, make_files, caplog):
+    make_files("one/T.CSV", "two/t.csv", "two/T.csv")
+    assert table_files.find(walk([tmp_path / "one"]), "t.csv") == tmp_path / "one/T.CSV"
+    assert not caplog.records
+    assert table_files.find(walk([tmp_path / "two"]), "t.csv") == tmp_path / "two/t.csv"
+    assert "2 tables are called t.csv" in caplog.text
+
+
 def test_a_missing_table_is_one_line_with_the_nearest_name(tmp_path, make_files):
-    make_files("a/table.CSV")
-    with pytest.raises(InputError, match=r"no table.csv in .*; did you mean table.CSV\?") as error:
+    make_files("a/tables.CSV")
+    with pytest.raises(InputError, match=r"no table.csv in .*; did you mean tables.CSV\?") as error:
         table_files.find(walk([tmp_path]), "table.csv")
     assert "\n" not in str(error.value)
