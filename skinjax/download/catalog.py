@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from skinjax.config import nearest
+from skinjax.data.labels import ISIC9_CLASSES
 from skinjax.errors import InputError
 
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png"})
@@ -23,7 +24,9 @@ class File:
 
     `path` is its address below that of its publisher, or of Kaggle its owner and name. `size`
     (bytes) and `md5` are None and "" where they are known only from the publisher's answer.
-    `aliases` are the other names under which people have it on their disks.
+    `aliases` are the other names under which people have it on their disks. `rows` are those of a
+    table, below its header. `holds` is what an archive has to hold for being that one: folders of
+    images, which end with a slash, and tables; in any case, with blanks or underscores.
     """
 
     name: str
@@ -31,6 +34,8 @@ class File:
     size: int | None = None
     md5: str = ""
     aliases: tuple[str, ...] = ()
+    rows: int | None = None
+    holds: tuple[str, ...] = ()
 
     @property
     def is_archive(self) -> bool:
@@ -48,7 +53,7 @@ class Count:
     """How many images some archives hold together.
 
     With `distinct`, an image that stands in several folders counts once. Where the publisher has
-    changed the number without a new name, it is not `fixed`, and another one is only told.
+    changed the number without a new name, it is not `fixed`, and one near it is only told.
     """
 
     names: tuple[str, ...]
@@ -152,13 +157,19 @@ def _ham10000() -> Dataset:
                 md5="8f85fb1aa29d80a2797247e434deb79d",
                 size=690_218,
                 aliases=("HAM10000_metadata", "HAM10000_metadata.tab"),
+                rows=10_015,
             ),
             File(parts[0], f"{access}3172585", 1_366_522_108, "4639bfa73ab251610530a97c898e6e46"),
             File(parts[1], f"{access}3172584", 1_403_566_547, "da43d6cc50f6613013be07e8986b384b"),
         ),
         counts=(Count(parts, 10_015),),  # rows of the table: 10,015
     )
-    kaggle = _kaggle("kmader/skin-cancer-mnist-ham10000", 10_015, fixed=True)
+    kaggle = _kaggle(
+        "kmader/skin-cancer-mnist-ham10000",
+        10_015,
+        fixed=True,
+        holds=("HAM10000_images_part_1/", "HAM10000_images_part_2/", "HAM10000_metadata.csv"),
+    )
     return Dataset(
         "ham10000", "HAM10000", (dataverse, kaggle), (_HAM10000,), "doi:10.7910/DVN/DBW86T"
     )
@@ -184,13 +195,16 @@ def _isic2018() -> Dataset:
 
 
 def _isic2019() -> Dataset:
-    """The training set: as many images as its table has rows, 25,331."""
-    endings = ("GroundTruth.csv", "Metadata.csv", "Input.zip")
-    names = [f"ISIC_2019_Training_{ending}" for ending in endings]
+    """The training set: as many images as its tables have rows, 25,331."""
+    rows = {"GroundTruth.csv": 25_331, "Metadata.csv": 25_331, "Input.zip": None}
+    names = [f"ISIC_2019_Training_{ending}" for ending in rows]
     publication = Publication(
         publisher="isic",
         page="https://challenge.isic-archive.com/data/#2019",
-        files=tuple(File(name, f"/2019/{name}") for name in names),
+        files=tuple(
+            File(name, f"/2019/{name}", rows=number)
+            for name, number in zip(names, rows.values(), strict=True)
+        ),
         counts=(Count((names[-1],), 25_331),),
     )
     title = "ISIC 2019 challenge, training set"
@@ -203,16 +217,22 @@ def _isic9() -> Dataset:
     Projects that print what they count print 2,239 in Train and 118 in Test; copies with 2,241 and
     120 are about as well.
     """
-    kaggle = _kaggle("nodoubttome/skin-cancer9-classesisic", 2_239 + 118, fixed=False)
+    kaggle = _kaggle(
+        "nodoubttome/skin-cancer9-classesisic",
+        2_239 + 118,
+        fixed=False,
+        holds=tuple(f"{part}/{name}/" for part in ("Train", "Test") for name in ISIC9_CLASSES),
+    )
     title = "Skin cancer ISIC The International Skin Imaging Collaboration (nine classes)"
     return Dataset("isic9", title, (kaggle,), (_ISIC_ARCHIVE,))
 
 
-def _kaggle(path: str, images: int, *, fixed: bool) -> Publication:
+def _kaggle(path: str, images: int, *, fixed: bool, holds: tuple[str, ...]) -> Publication:
     name = f"{PurePosixPath(path).name}.zip"
     return Publication(
         publisher="kaggle",
         page=f"https://www.kaggle.com/datasets/{path}",
-        files=(File(name, path, aliases=("archive.zip",)),),  # as the browser saves it
+        # As the browser saves any archive from there; so it has to be told by what it holds.
+        files=(File(name, path, aliases=("archive.zip",), holds=holds),),
         counts=(Count((name,), images, distinct=fixed, fixed=fixed),),
     )

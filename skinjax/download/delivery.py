@@ -1,25 +1,25 @@
 """One data set, from wherever it is published, into one folder, checked."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
-import requests
 from absl import logging
 
-from skinjax.download import archive, catalog, holdings, orders, state
-from skinjax.download.catalog import Addresses, Count, Dataset, File, Publication
+from skinjax.download import archive, catalog, contents, holdings, orders, state
+from skinjax.download.catalog import Addresses, Dataset, File, Publication
 from skinjax.download.orders import Order
 from skinjax.download.progress import Progress
-from skinjax.download.server import Patience
+from skinjax.download.server import Patience, Session
 from skinjax.download.state import Entry, State
+from skinjax.download.transfer import Digest
 from skinjax.errors import InputError
 
-# How far the number of images may be off where there are several versions.
-_OTHER_VERSION = 0.02
 ATTRIBUTION = "LICENSE_AND_ATTRIBUTION.txt"
 
 
@@ -35,13 +35,14 @@ def download(
 
     The same call again goes on where the last one was stopped, and does nothing but check where
     all is there. `archives` are published files on the disk already, or folders of them; they are
-    used instead of downloads, and left alone. `via` is "http" (the publisher), "kaggle" (its own
+    used instead of downloads, and left alone; they are checked before anything is downloaded. `via` is "http" (the publisher), "kaggle" (its own
     client), or "auto": the publisher where it has a server. Archives that were downloaded are
     deleted once their images are counted, unless `keep_archives`.
 
     Raises:
       InputError: wrong arguments; no Kaggle client; an archive that is damaged, not safe, or not
-        the published one; not as many images as published; something of others in `out`.
+        the published one; not as many images as published; something of others in `out`, or made
+        of other archives than are given now.
       TransferError: a file can't be downloaded.
       OSError: the disk is full (ENOSPC), also where it would be.
     """
@@ -60,12 +61,10 @@ def deliver(
 ) -> None:
     """As `download`, of any data set, from servers at other `addresses`, with other `patience`."""
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out={out} is a file: give a folder")
     given = [Path(path) for path in archives]
-    publication = holdings.choose(dataset, via, given)
-    (out / state.FOLDER).mkdir(parents=True, exist_ok=True)
-    with _only_run(out), requests.Session() as session:
+    publication = holdings.choose(dataset, via, given, out)
+    _make(out)
+    with _only_run(out), Session() as session:
         session.headers["User-Agent"] = "skinjax"
         known = state.read(out, dataset.name)
         if via == "auto" and not given:
@@ -75,6 +74,21 @@ def deliver(
         )
         _show_attribution(order)
         _deliver(order, given, keep_archives)
+
+
+def _make(out: Path) -> None:
+    """Makes the folder, and sees that files can be made in it."""
+    try:
+        (out / state.FOLDER).mkdir(parents=True, exist_ok=True)
+        for folder in (out, out / state.FOLDER):
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise InputError(
+            f"--out={out} can't be made or written to ({error.strerror}): give a folder that can"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -110,16 +124,15 @@ def _deliver(order: Order, given: Sequence[Path], keep_archives: bool) -> None:
         )
     known.publisher = order.publication.publisher
     missing = [file for file in files if not known.has(file)]
+    found = holdings.find(given, order.publication)
+    digests = _check_given(order, missing, found)
     if not missing and known.complete:
-        _check_same(order, given)
         logging.info("%s is complete: nothing to do", order.out)
     else:
         known.complete = False
         known.save()
         _check_folders(order, missing)
-        _obtain(order, missing, given)
-        for count in order.publication.counts:
-            _check_count(order, count)
+        _obtain(order, missing, found, digests)
         if not keep_archives:
             _delete_archives(order)
         known.complete = True
@@ -127,14 +140,25 @@ def _deliver(order: Order, given: Sequence[Path], keep_archives: bool) -> None:
     logging.info("%s is in %s; its licence is in %s", known.dataset, order.out, ATTRIBUTION)
 
 
-def _check_same(order: Order, given: Sequence[Path]) -> None:
-    """Refuses archives other than those that a complete folder was made of."""
-    for name, path in holdings.find(given, order.publication).items():
-        if path.stat().st_size != order.state.entries[name].size:
+def _check_given(
+    order: Order, missing: Sequence[File], found: Mapping[str, Path]
+) -> dict[str, Digest]:
+    """Refuses files that are not as published, or other ones than the folder is made of."""
+    digests = {}
+    for file in order.publication.files:
+        if file.name not in found:
+            continue
+        path = found[file.name]
+        digests[file.name] = holdings.check(path, file)
+        entry = order.state.entries.get(file.name)
+        same = entry is None or entry.sha256 == digests[file.name].sha256
+        unpacked = order.state.is_placed(file) and (order.out / file.folder).exists()
+        if entry and not same and (unpacked or file not in missing):
             raise InputError(
-                f"{order.out} is complete, and {path} is not the {name} that it was made of: choose"
-                " another --out for it, or remove the folder"
+                f"{order.out} is made of another {file.name} ({entry.origin}) than --from={path}:"
+                " choose another --out for this one, or remove the folder"
             )
+    return digests
 
 
 def _check_folders(order: Order, missing: Sequence[File]) -> None:
@@ -148,51 +172,74 @@ def _check_folders(order: Order, missing: Sequence[File]) -> None:
             )
 
 
-def _obtain(order: Order, missing: Sequence[File], given: Sequence[Path]) -> None:
-    stored = [file for file in missing if order.state.has_stored(file)]
-    local = _local(order, missing, given)
-    remote = [file for file in missing if file not in stored and file.name not in local]
-    unpacked = _unpacked_size(order, [file for file in missing if file not in remote], local)
-    # First what is there, so that a wrong archive is told before the others are downloaded.
-    for file in missing:
-        if file not in stored and file not in remote:
-            _take(order, file, local[file.name])
-    orders.fetch_all(order, remote, unpacked)
+def _obtain(
+    order: Order,
+    missing: Sequence[File],
+    found: Mapping[str, Path],
+    digests: Mapping[str, Digest],
+) -> None:
+    """Gets, checks and unpacks `missing`; `found` are those that were given, with `digests`."""
+    entries = order.state.entries
+    stored = {
+        file.name: order.out / entries[file.name].stored
+        for file in missing
+        if order.state.has_stored(file)
+        and (file.name not in digests or digests[file.name].sha256 == entries[file.name].sha256)
+    }
+    places = {**_inside(order, missing), **found, **stored}
+    local = [file for file in missing if file.name in places and file.name not in stored]
+    remote = [file for file in missing if file.name not in places]
+    # All that is on the disk is checked before gigabytes are fetched.
+    known = {
+        file.name: digests.get(file.name) or holdings.check(places[file.name], file)
+        for file in local
+    }
+    lists = _list(order, missing, places)
+    for file in local:
+        _take(order, file, places[file.name], known[file.name])
+    there = [file.name for file in missing if file.name in lists]
+    orders.fetch_all(order, remote, sum(sum(lists[name].values()) for name in there))
+    places |= {file.name: order.out / file.name for file in remote}
+    contents.log(order.publication, _list(order, missing, places))
     with Progress("unpacking", 0) as progress:
         for file in missing:
             if file.is_archive:
-                name = order.state.entries[file.name].stored
-                _unpack(order, file, order.out / name if name else local[file.name], progress)
+                _unpack(order, file, places[file.name], progress)
 
 
-def _local(order: Order, files: Sequence[File], given: Sequence[Path]) -> dict[str, Path]:
-    """Files that are on the disk: given ones, and what somebody has put into the folder."""
+def _list(
+    order: Order, missing: Sequence[File], places: Mapping[str, Path]
+) -> dict[str, dict[str, int]]:
+    """Size by path of what each archive in `places` holds, and of what is unpacked; checked."""
+    lists = {}
+    for file in order.publication.files:
+        if not file.is_archive:
+            continue
+        if file not in missing:
+            lists[file.name] = order.state.members(file)
+        elif file.name in places:
+            with _deleting_damaged(order, file, places[file.name]):
+                lists[file.name] = archive.sizes(places[file.name])
+    unpacked = {file.name: order.out / file.folder for file in order.publication.files}
+    contents.check(order.publication, lists, {**unpacked, **places})
+    return lists
+
+
+def _inside(order: Order, files: Sequence[File]) -> dict[str, Path]:
+    """What somebody has put into the folder."""
     entries = order.state.entries
-    inside = [
+    paths = [
         order.out / name
         for file in files
         if not (file.name in entries and entries[file.name].own)
         for name in (file.name, *file.aliases)
     ]
-    found = holdings.find([path for path in inside if path.is_file()], order.publication)
-    return {**found, **holdings.find(given, order.publication)}
+    return holdings.find([path for path in paths if path.is_file()], order.publication)
 
 
-def _unpacked_size(order: Order, files: Sequence[File], local: dict[str, Path]) -> int:
-    """Bytes that archives on the disk are going to take."""
-    total = 0
-    for file in files:
-        if file.is_archive:
-            with contextlib.suppress(InputError):  # which is told when it is unpacked
-                path = local.get(file.name, order.out / file.name)
-                total += sum(archive.sizes(path).values())
-    return total
-
-
-def _take(order: Order, file: File, path: Path) -> None:
+def _take(order: Order, file: File, path: Path, found: Digest) -> None:
     """Makes use of a file that is on the disk already."""
     logging.info("using %s as %s", path, file.name)
-    found = holdings.check(path, file)
     inside = path.parent.resolve() == order.out.resolve()
     # A table under another name may be of another format, which its ending tells.
     stored = path.name if inside else "" if file.is_archive else _table_name(file, path)
@@ -200,6 +247,9 @@ def _take(order: Order, file: File, path: Path) -> None:
         part = order.state.folder / f"{stored}.part"
         shutil.copyfile(path, part)
         os.replace(part, order.out / stored)
+    before = order.state.entries.get(file.name)
+    if before and before.own and before.stored not in ("", stored):
+        (order.out / before.stored).unlink(missing_ok=True)
     placed = order.state.is_placed(file)
     entry = Entry(str(path.resolve()), found.size, found.sha256, stored, False, placed)
     order.state.entries[file.name] = entry
@@ -217,18 +267,9 @@ def _unpack(order: Order, file: File, source: Path, progress: Progress) -> None:
     logging.info("unpacking %s", source)
     with contextlib.ExitStack() as cleaning:
         cleaning.callback(shutil.rmtree, folder, ignore_errors=True)
-        try:
+        with _deleting_damaged(order, file, source):
             progress.expect(sum(archive.sizes(source).values()))
             sizes = archive.unpack(source, folder, progress)
-        except archive.DamagedArchiveError as error:
-            if not entry.own:
-                raise
-            source.unlink()
-            entry.stored = ""
-            order.state.save()
-            raise InputError(
-                f"{error}; it was deleted, and the same command downloads it again"
-            ) from None
         entry.placed = True
         order.state.save()
         archive.place(folder, order.out / file.folder)
@@ -237,26 +278,21 @@ def _unpack(order: Order, file: File, source: Path, progress: Progress) -> None:
     order.state.save()
 
 
-def _check_count(order: Order, count: Count) -> None:
-    paths = [
-        PurePosixPath(path)
-        for file in order.publication.files
-        if file.name in count.names
-        for path in order.state.members(file)
-    ]
-    images = [path for path in paths if path.suffix.lower() in catalog.IMAGE_ENDINGS]
-    found = len({path.name for path in images}) if count.distinct else len(images)
-    if found == count.images:
-        logging.info("%s: %d images, as published", ", ".join(count.names), found)
-        return
-    seen = f"{', '.join(count.names)}: {found} images; {count.images} are published"
-    if not count.fixed and abs(found - count.images) <= _OTHER_VERSION * count.images:
-        logging.warning("%s; there are several versions", seen)
-        return
-    raise InputError(
-        f"{seen} at {order.publication.page}: an archive is not the published one, or"
-        f" it was published anew; remove {order.out} to get it again from there"
-    )
+@contextlib.contextmanager
+def _deleting_damaged(order: Order, file: File, source: Path) -> Iterator[None]:
+    """Deletes an archive that is damaged, if it was downloaded here."""
+    try:
+        yield
+    except archive.DamagedArchiveError as error:
+        entry = order.state.entries.get(file.name)
+        if entry is None or not entry.own or source != order.out / entry.stored:
+            raise
+        source.unlink()
+        entry.stored = ""
+        order.state.save()
+        raise InputError(
+            f"{error}; it was deleted, and the same command downloads it again"
+        ) from None
 
 
 def _delete_archives(order: Order) -> None:
