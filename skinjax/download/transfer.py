@@ -6,6 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import requests
 from absl import logging
 
 from skinjax.download import server

@@ -1,6 +1,7 @@
 import pytest
 
 from skinjax.download import catalog
+from skinjax.errors import InputError
 
 NAMES = ("ham10000", "isic2018", "isic2019", "isic9")
 
@@ -54,3 +55,17 @@ def test_official_addresses():
     assert catalog.dataset("ham10000").publications[1].files[0].path == (
         "kmader/skin-cancer-mnist-ham10000"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("ham1000", r"; did you mean ham10000\?"),
+        ("isic-2019", r"; did you mean isic2019\?"),
+        ("ham10000_binary", "; ham10000_binary is made of the files of ham10000"),
+        ("csv", "expected one of ham10000, isic2018, isic2019, isic9$"),
+    ],
+)
+def test_an_unknown_data_set(name, hint):
+    with pytest.raises(InputError, match=hint):
+        catalog.dataset(name)

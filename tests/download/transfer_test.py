@@ -1,10 +1,10 @@
 import email.utils
 import random
+import socket
 import time
 from dataclasses import replace
 
 import pytest
-import requests
 
 from skinjax.download import server, transfer
 from skinjax.download.progress import Progress
@@ -23,7 +23,7 @@ def fetch(site, patience, tmp_path):
     def run(size=None, md5="", etag_is_md5=True, **changes):
         remote = Remote("a.zip", f"{site.url}/a.zip", size, md5, etag_is_md5, "get it by hand")
         progress = Progress("downloading", len(BODY))
-        with requests.Session() as session:
+        with server.Session() as session:
             found = transfer.fetch(session, remote, part, replace(patience, **changes), progress)
         assert progress.done == found.size == part.stat().st_size
         return part.read_bytes()
@@ -220,10 +220,46 @@ def test_silence_is_no_waiting_for_ever(site, fetch):
     assert 0.2 < time.monotonic() - began < 20
 
 
-def test_nobody_there(fetch, site, tmp_path, patience):
-    remote = Remote("b", "http://127.0.0.1:9/b", None, "", False, "get it by hand")
-    with requests.Session() as session, pytest.raises(TransferError, match=r"no answer .*refused"):
-        transfer.fetch(session, remote, tmp_path / "b", patience, Progress("", 0))
+NOBODY = Remote("b", "http://127.0.0.1:9/b", None, "", False, "get it by hand")
+
+
+def unresolved(*_, **__):
+    raise socket.gaierror(-2, "Name or service not known")
+
+
+@pytest.mark.parametrize("resolved", [True, False])
+@pytest.mark.parametrize(("first_wait", "waits"), [(1, [1, 2]), (6, [6]), (11, [])])
+def test_nobody_there(tmp_path, patience, monkeypatch, resolved, first_wait, waits):
+    """At most three attempts, and not beyond ten seconds."""
+    clock = [0.0]
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        clock[0] += seconds
+
+    if not resolved:
+        monkeypatch.setattr(socket, "getaddrinfo", unresolved)
+    monkeypatch.setattr(server.time, "sleep", sleep)
+    monkeypatch.setattr(server.time, "monotonic", lambda: clock[0])
+    patience = replace(patience, attempts=8, first_wait=first_wait, longest_wait=60)
+    expected = "no answer .*(refused|resolve|not known).* times: is this machine offline.*by hand"
+    with server.Session() as session, pytest.raises(server.UnreachableError, match=expected):
+        transfer.fetch(session, NOBODY, tmp_path / "b", patience, Progress("", 0))
+    assert slept == waits
+
+
+def test_a_net_that_was_there_may_come_back(site, tmp_path, patience, monkeypatch, caplog):
+    site.files["/a.zip"] = BODY
+    waits = []
+    monkeypatch.setattr(server.time, "sleep", waits.append)
+    patience = replace(patience, attempts=8)
+    with server.Session() as session:
+        server.head(session, f"{site.url}/a.zip", patience, "")
+        with pytest.raises(TransferError, match=r"no answer .*refused.*after 8 attempts"):
+            transfer.fetch(session, NOBODY, tmp_path / "b", patience, Progress("", 0))
+    assert len(waits) == 7
+    assert "attempt 2 of 8" in caplog.text
 
 
 def test_a_full_disk_goes_through(fetch, monkeypatch):
@@ -238,7 +274,7 @@ def test_a_full_disk_goes_through(fetch, monkeypatch):
 
 def test_head_tells_the_size_or_nothing(site, patience):
     site.files["/a.zip"] = BODY
-    with requests.Session() as session:
+    with server.Session() as session:
         assert server.head(session, f"{site.url}/a.zip", patience, "") == len(BODY)
         site.heads = False
         assert server.head(session, f"{site.url}/a.zip", patience, "") is None
