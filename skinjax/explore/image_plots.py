@@ -106,7 +106,7 @@ def pictures(
     rows = -(-len(tiles) // columns)
     canvas_HWC = np.full((rows * row, columns * column, 3), 255, np.uint8)
     texts = []
-    longest = int(column / 6.5)  # pixels a character
+    longest = int(column / 7.5)  # pixels a character, of the widest usual ones
     for place, (tile, label) in enumerate(zip(tiles, labels, strict=True)):
         large = tile.repeat(scale, 0).repeat(scale, 1)
         top = place // columns * row
