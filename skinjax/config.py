@@ -20,7 +20,7 @@ from skinjax.errors import InputError
 # What no other module checks where it uses it.
 _CHOICES = {
     "data.train_on": ("train", "all"),
-    "model.frozen_batch_norm": ("running", "batch"),
+    "model.frozen_batch_norm": ("running", "batch", "all"),
     "parallel.mode": ("pmap", "shard_map"),
 }
 _AT_LEAST = {
@@ -51,15 +51,19 @@ def default_config() -> ConfigDict:
     config.data = _data()
     config.synthetic = ConfigDict({"num_lesions": 400, "image_size": 128, "seed": 0})
     config.augment = _augment()
-    # Per channel, on images in [0, 1]; ImageNet's.
-    config.normalize = ConfigDict({"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)})
+    # Per channel, red first, on images in [0, 1]; empty is the pretrained weights' own, and
+    # ImageNet's without any.
+    config.normalize = ConfigDict({"mean": (), "std": ()})
     config.model = _model()
     config.loss = _loss()
     config.optimizer = _optimizer()
-    # Gradual unfreezing: a tuple of `phase(...)`; empty is one phase that trains everything.
+    # What is trained where `phases` is empty: "*" for everything, stages, or paths of layers
+    # ("backbone/block7/*/bn_*"); `train --dry_run` lists the stages.
+    config.trainable = ("*",)
+    # Gradual unfreezing: a tuple of `phase(...)`; empty is one phase of `epochs`.
     config.phases = ()
-    # Without pretrained weights the phases give way to one that trains everything for `epochs`,
-    # since a frozen random backbone learns nothing; True keeps them all the same.
+    # Without pretrained weights phases that freeze give way to one that trains everything for
+    # `epochs`, since a frozen random backbone learns nothing; True keeps them all the same.
     config.phases_from_scratch = False
     config.parallel = _parallel()
     config.checkpoint = _checkpoint()
@@ -73,8 +77,8 @@ def phase(trainable: tuple[str, ...], epochs: int, learning_rate_factor: float =
     """Describes one phase of gradual unfreezing.
 
     Args:
-      trainable: stages of the model that are trained (`train --dry_run` lists them); `("*",)`
-        is all of them. Every other stage is frozen.
+      trainable: what is trained, as in `config.trainable`; all else is frozen. See
+        `skinjax.freezing` for "the last n stages" and for Keras's counts of layers.
       epochs: length; warm-up and cosine run within it.
       learning_rate_factor: multiplies `optimizer.learning_rate`.
     """
@@ -124,7 +128,7 @@ def _data() -> ConfigDict:
             # To a square: "squash" it, "crop" the centre, or "pad" with black.
             "resize": "squash",
             "short_side": 0,  # of "crop", before the crop; 0 is image_size
-            "image_size": 224,  # side of the square images, in pixels
+            "image_size": 0,  # side of the square images, in pixels; 0 is the model's own
             "encoding": "raw",  # of the images in the shards
             "strict": False,  # a row without a readable image is an error, not a report line
             "published_split": True,  # keep the split of a data set that was published with one
@@ -166,16 +170,30 @@ def _model() -> ConfigDict:
     return ConfigDict(
         {
             "name": "efficientnet_b0",
+            # Published weights: a repository of the Hugging Face hub ("timm/resnet50.a1_in1k"),
+            # a .safetensors or a Keras .h5 file, or a folder with model.safetensors and
+            # config.json. Empty is to train from scratch.
+            "pretrained": "",
+            # Whose padding and batch norm: "timm" is PyTorch's, "tf" those of timm's tf_* ports,
+            # "keras" Keras Applications'. Empty is that of the weights, and "timm" without any.
+            "variant": "",
             "width": 64,  # channels of a ResNet's first stage; 64 is the published network
+            "fully_connected": True,  # VGG's two dense layers of 4,096 (Keras's include_top)
             "drop_path": 0.0,  # stochastic depth at the last block, linear from 0
-            # Layers between pooling and the last dense one: ("dense", width), ("relu",),
-            # ("batch_norm",), ("dropout", rate), in any order.
+            # Layers between pooling and the last dense one: ("dense", width), ("relu",), ("silu",),
+            # ("gelu",), ("tanh",), ("batch_norm",), ("dropout", rate), in any order; at the end,
+            # ("sigmoid",) for one output that tells two classes apart. Or one published head:
+            # ("bn_256",), ("dropout_256_bn",), ("bn_512_256_sigmoid",), ("dropout_512_256",),
+            # ("bn_128_bn",), ("dense_256_128",); see skinjax/models/heads.py.
             "head": (("dropout", 0.2),),
             "dtype": "float32",  # of the computation; parameters and logits are float32
-            # Batch norm of a frozen stage: "running" uses its running statistics and leaves
+            # Batch norm of a frozen layer: "running" uses its running statistics and leaves
             # them alone (Keras's trainable=False); "batch" is PyTorch's requires_grad=False.
+            # "all" freezes every batch norm of the backbone, trainable stages included.
             "frozen_batch_norm": "running",
-            "pretrained": "",
+            "remat": False,  # activations are computed again going backward: less memory, slower
+            # Of convolutions: "auto" by platform, "xla" XLA's own, "cpu" the one for the CPU.
+            "lowering": "auto",
         }
     )
 
@@ -259,10 +277,13 @@ def check(config: ConfigDict) -> None:
         if not 0 <= value < 1:
             raise InputError(f"config.{name} is {value}; it must be in [0, 1)")
     mean, std = config.normalize.mean, config.normalize.std
-    if not (len(mean) == len(std) == 3 and np.isfinite([*mean, *std]).all() and min(std) > 0):
+    unset = len(mean) == len(std) == 0
+    if not unset and not (
+        len(mean) == len(std) == 3 and np.isfinite([*mean, *std]).all() and min(std) > 0
+    ):
         raise InputError(
             f"config.normalize has mean {mean} and std {std}; each must be three finite numbers, "
-            "one for each of red, green and blue, and std above zero"
+            "one for each of red, green and blue, and std above zero, or both empty"
         )
     for i, one in enumerate(config.phases):
         if not isinstance(one, ConfigDict) or set(one) != set(phase(("*",), epochs=1)):

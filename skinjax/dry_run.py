@@ -3,10 +3,11 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from skinjax import config_file, evaluate, parallel, phases
+from skinjax import config_file, evaluate, parallel, phases, summary
 from skinjax import experiment as experiment_lib
 from skinjax.data import builder, pipeline
-from skinjax.experiment import Experiment, memory_estimate, parameters_by_stage
+from skinjax.experiment import Experiment, memory_estimate
+from skinjax.models import pretrained
 
 
 def describe(config: ConfigDict) -> str:
@@ -15,39 +16,33 @@ def describe(config: ConfigDict) -> str:
     Raises:
       InputError: as `train.train` would.
     """
-    config = builder.settled(config)
+    config = pretrained.resolve(builder.settled(config))
     parallel.initialize(config.parallel)
     experiment_lib.check(config)
     classes, counts = builder.planned_counts(config)
     trained_on = evaluate.SPLITS if config.data.train_on == "all" else ("train",)
     counts_C = np.sum([counts[split] for split in trained_on], axis=0)
     experiment = Experiment.create(config, classes, counts_C)
-    stages = experiment.model.stages
     steps_per_epoch = pipeline.steps_per_epoch(int(counts_C.sum()), config.batch_size)
     sections = [
         "config:\n" + config_file.describe(config),
         f"classes: {', '.join(classes)}\nrecords: "
         + ", ".join(f"{split} {n.sum()}" for split, n in counts.items()),
-        _parameters(experiment, stages),
     ]
-    for phase in phases.resolve(config, stages, steps_per_epoch):
+    for phase in phases.resolve(config, experiment.layers, steps_per_epoch):
         sections.append(_phase(experiment, phase, steps_per_epoch))
     return "\n\n".join(sections)
-
-
-def _parameters(experiment: Experiment, stages: tuple[str, ...]) -> str:
-    counts = parameters_by_stage(experiment.variable_shapes()["params"], stages)
-    lines = [f"  {stage:<12} {count:>12,}" for stage, count in counts.items()]
-    return "\n".join(["parameters:", *lines, f"  {'total':<12} {sum(counts.values()):>12,}"])
 
 
 def _phase(experiment: Experiment, phase: phases.Phase, steps_per_epoch: int) -> str:
     memory = memory_estimate(experiment, phase)
     parts = ", ".join(f"{name} {size / 2**20:,.0f}" for name, size in memory.items())
     return (
-        f"phase {phase.index + 1}: trains {', '.join(phase.trainable)}\n"
+        f"phase {phase.index + 1}: trains "
+        f"{phases.describe_trainable(phase, experiment.layers)}\n"
         f"  {phase.num_steps // steps_per_epoch} epochs of {steps_per_epoch} steps = "
         f"{phase.num_steps} steps, peak learning rate {phase.learning_rate:g}\n"
         f"  memory on each of {experiment.mapper.num_devices} device(s), at most about "
-        f"{sum(memory.values()) / 2**20:,.0f} MiB: {parts}"
+        f"{sum(memory.values()) / 2**20:,.0f} MiB: {parts}\n"
+        + summary.describe(experiment.variable_shapes(), phase, experiment.layers)
     )

@@ -17,7 +17,8 @@ from skinjax import augment, losses, metrics, models, optimizer, parallel
 from skinjax import config as config_lib
 from skinjax.data import splits
 from skinjax.errors import InputError
-from skinjax.phases import Params, Phase, frozen_batch_norm, merge_params, split_params, stage_of
+from skinjax.layer_paths import Layers, Params
+from skinjax.phases import Phase, frozen_batch_norm, merge_params, split_params
 from skinjax.train_step import TrainState, eval_step, train_step
 
 
@@ -90,6 +91,11 @@ class Experiment:
         variables = jax.eval_shape(self._init, jax.random.key(0))
         return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
+    @functools.cached_property
+    def layers(self) -> Layers:
+        """The model's layers."""
+        return Layers.of(self.variable_shapes(), self.model.stages)
+
     def _init(self, key: jax.Array) -> Any:
         size = self.config.data.image_size
         # Without training, so that batch norm does not ask for the mapped axis.
@@ -145,14 +151,6 @@ class Experiment:
             axis_name=parallel.AXIS,
         )
         return self.mapper.map(step)
-
-
-def parameters_by_stage(params: Params, stages: tuple[str, ...]) -> dict[str, int]:
-    """Counts the parameters of each stage, from stem to head."""
-    counts = dict.fromkeys(stages, 0)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        counts[stage_of(tuple(entry.key for entry in path))] += int(np.prod(leaf.shape))
-    return counts
 
 
 def memory_estimate(experiment: Experiment, phase: Phase) -> dict[str, int]:

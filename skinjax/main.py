@@ -125,13 +125,14 @@ def _prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     if not arguments.dataset and not arguments.config:
         raise InputError("prepare needs --dataset=NAME (or --config=FILE.py)")
     from skinjax.data import beam, builder, image_store
+    from skinjax.models import pretrained
 
     runner: image_store.Runner = image_store.on_this_machine
     if arguments.beam_runner:
         runner = beam.runner([f"--runner={arguments.beam_runner}", *arguments.beam_option])
     elif arguments.beam_option:
         raise InputError("--beam_option needs --beam_runner=NAME")
-    prepared = builder.prepare(config, runner)
+    prepared = builder.prepare(pretrained.resolve(config), runner)
     for split, counts in prepared.counts.items():
         shown = ", ".join(f"{name} {n}" for name, n in zip(prepared.classes, counts, strict=True))
         print(f"{split}: {sum(counts)} images ({shown})")
@@ -167,11 +168,12 @@ def _explore(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     from skinjax import explore
     from skinjax.data import builder
     from skinjax.data.prepared import open_prepared
+    from skinjax.models import pretrained
 
     if arguments.config:
         config = config_file.load(arguments.config, overrides)
         config.data.directory = arguments.data or config.data.directory
-        config = builder.settled(config)
+        config = pretrained.resolve(builder.settled(config))
         prepared = builder.prepare(config)
     else:
         prepared = open_prepared(Path(arguments.data))
@@ -256,6 +258,32 @@ def _evaluate(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     print(f"report: {arguments.workdir}/evaluation/{arguments.split}/report.md. {_DISCLAIMER}")
 
 
+def _import_flags(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--keras", required=True, metavar="FILE.h5",
+        help="a whole model that Keras saved, or hf://OWNER/REPOSITORY/FILE.h5 on the hub",
+    )  # fmt: skip
+    verb.add_argument("--out", required=True, metavar="DIR", help="a new work directory")
+    verb.add_argument(
+        "--classes", default="benign,malignant", metavar="A,B,...",
+        help="names in the order of the outputs; a sigmoid is of the second (default: %(default)s)",
+    )  # fmt: skip
+
+
+def _import(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+    _refuse(overrides, "import", _import_flags)
+    from skinjax.keras_import import import_keras
+
+    imported = import_keras(
+        arguments.keras,
+        arguments.out,
+        classes=tuple(name.strip() for name in arguments.classes.split(",")),
+    )
+    print(f"imported: {imported['model']}, {imported['parameters']:,} parameters")
+    print(f"next: python -m skinjax.main evaluate --workdir={arguments.out} --data=PREPARED")
+    print(_DISCLAIMER)
+
+
 def _is_override(argument: str) -> bool:
     return argument.lstrip("-").removeprefix("no").startswith("config.")
 
@@ -319,6 +347,13 @@ _VERBS = {
         "Evaluates a checkpoint of a work directory on one of its splits: predictions, metrics and"
         " plots go to WORKDIR/evaluation/SPLIT.",
         _evaluate_flags,
+    ),
+    "import": (
+        _import,
+        "make a checkpoint of a Keras model",
+        "Turns a whole Keras model (an .h5 file with its architecture) into a work directory with a"
+        " checkpoint, which evaluates like any other.",
+        _import_flags,
     ),
 }
 

@@ -9,7 +9,8 @@ import optax
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from skinjax.phases import Params, Phase, stage_of
+from skinjax.layer_paths import Params, layer_of
+from skinjax.phases import Phase
 
 
 def schedule(settings: ConfigDict, phase: Phase) -> optax.Schedule:
@@ -41,15 +42,15 @@ def learning_rates(settings: ConfigDict, phase: Phase) -> np.ndarray:
 def create(settings: ConfigDict, phase: Phase) -> optax.GradientTransformation:
     """Builds the phase's AdamW over the trainable parameters (`phases.split_params`).
 
-    Adam's state is kept apart for each group of stages that were unfrozen together, since its
-    bias correction counts steps: stages that join later start with a count of their own, and
+    Adam's state is kept apart for each group of layers that were unfrozen together, since its
+    bias correction counts steps: layers that join later start with a count of their own, and
     those that were trained before go on with theirs.
     """
     since = dict(zip(phase.trainable, phase.since, strict=True))
 
     def groups(params: Params) -> Params:
         flat = traverse_util.flatten_dict(params)
-        return traverse_util.unflatten_dict({p: f"phase_{since[stage_of(p)]}" for p in flat})
+        return traverse_util.unflatten_dict({p: f"phase_{since[layer_of(p)]}" for p in flat})
 
     def adam() -> optax.GradientTransformation:
         return optax.scale_by_adam(b1=settings.b1, b2=settings.b2, eps=settings.eps)
@@ -64,8 +65,9 @@ def create(settings: ConfigDict, phase: Phase) -> optax.GradientTransformation:
 
 
 def is_decayed(params: Params) -> Params:
-    """Marks what weight decay applies to: kernels, and neither biases nor norm parameters."""
-    return jax.tree.map(lambda leaf: jnp.ndim(leaf) > 1, params)
+    """Marks what weight decay applies to: kernels, not biases, norms, tokens or positions."""
+    flat = traverse_util.flatten_dict(params)
+    return traverse_util.unflatten_dict({path: path[-1] == "kernel" for path in flat})
 
 
 def carry_moments(old_state: Any, new_state: Any) -> Any:

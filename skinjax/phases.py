@@ -1,28 +1,23 @@
 """What is trainable when: the phases of gradual unfreezing, and parameters split by them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from absl import logging
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from skinjax.config import nearest
-from skinjax.errors import InputError
-
-Params = dict[str, Any]
+from skinjax.layer_paths import Layers, Params, layer_of, select, stage_of
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training with one set of trainable stages and one learning-rate cycle.
+    """A stretch of training with one set of trainable layers and one learning-rate cycle.
 
     Attributes:
       index: place among the phases, from 0.
-      trainable: stages whose parameters are trained, from stem to head.
-      frozen: all other stages.
-      since: for each trainable stage, the first phase of its unbroken run of being trained.
+      trainable: layers whose parameters are trained, from stem to head.
+      frozen: all other layers.
+      since: for each trainable layer, the first phase of its unbroken run of being trained.
       first_step: global step at which the phase begins.
       num_steps: its length in steps.
       learning_rate: the peak.
@@ -42,43 +37,51 @@ class Phase:
         return self.first_step + self.num_steps
 
 
-def resolve(config: ConfigDict, stages: Sequence[str], steps_per_epoch: int) -> tuple[Phase, ...]:
+def resolve(config: ConfigDict, layers: Layers, steps_per_epoch: int) -> tuple[Phase, ...]:
     """Lays the config's phases out in steps.
 
-    Without any, or without pretrained weights (unless `phases_from_scratch`), one phase of
-    `config.epochs` trains everything.
+    Without any there is one phase of `config.epochs`, which trains `config.trainable`. Without
+    pretrained weights (unless `phases_from_scratch`) that one trains everything.
 
     Args:
       config: the whole config.
-      stages: the model's stages, from stem to head.
+      layers: of the model.
       steps_per_epoch: full batches in an epoch.
 
     Raises:
-      InputError: a phase names a stage that the model does not have.
+      InputError: a phase names a stage or layers that the model does not have.
     """
     described = [
-        (_expand(one.trainable, stages, i), one.epochs, one.learning_rate_factor)
+        (
+            select(one.trainable, layers, origin=f"config.phases[{i}]"),
+            one.epochs,
+            one.learning_rate_factor,
+        )
         for i, one in enumerate(config.phases)
     ]
+    if not described:
+        trainable = select(config.trainable, layers, origin="config.trainable")
+        described = [(trainable, config.epochs, 1.0)]
     from_scratch = not config.model.pretrained and not config.phases_from_scratch
-    if described and from_scratch:
+    if from_scratch and any(trainable != layers.names for trainable, _, _ in described):
         logging.warning(
             "model.pretrained is empty, so there is nothing worth freezing: training everything "
-            "in one phase of %d epochs instead of config.phases", config.epochs,
+            "in one phase of %d epochs instead", config.epochs,
         )  # fmt: skip
-    if not described or from_scratch:
-        described = [(tuple(stages), config.epochs, 1.0)]
+        described = [(layers.names, config.epochs, 1.0)]
+    held = _held_norms(config, layers)
     phases: list[Phase] = []
     first_step = 0
     since: dict[str, int] = {}
-    for index, (trainable, epochs, factor) in enumerate(described):
-        since = {stage: since.get(stage, index) for stage in trainable}
+    for index, (chosen, epochs, factor) in enumerate(described):
+        trainable = tuple(layer for layer in chosen if layer not in held)
+        since = {layer: since.get(layer, index) for layer in trainable}
         phases.append(
             Phase(
                 index=index,
                 trainable=trainable,
-                frozen=tuple(stage for stage in stages if stage not in trainable),
-                since=tuple(since[stage] for stage in trainable),
+                frozen=tuple(layer for layer in layers.names if layer not in since),
+                since=tuple(since.values()),
                 first_step=first_step,
                 num_steps=epochs * steps_per_epoch,
                 learning_rate=config.optimizer.learning_rate * factor,
@@ -88,26 +91,16 @@ def resolve(config: ConfigDict, stages: Sequence[str], steps_per_epoch: int) -> 
     return tuple(phases)
 
 
-def _expand(names: Sequence[str], stages: Sequence[str], index: int) -> tuple[str, ...]:
-    if tuple(names) == ("*",):
-        return tuple(stages)
-    for name in names:
-        if name not in stages:
-            raise InputError(
-                f"config.phases[{index}] trains a stage {name!r} that the model does not have; "
-                f"its stages are {', '.join(stages)}{nearest(name, stages)}"
-            )
-    return tuple(stage for stage in stages if stage in names)
+def _held_norms(config: ConfigDict, layers: Layers) -> frozenset[str]:
+    """Batch norm that is never trained: the backbone's with "all"; the head's is new."""
+    if config.model.frozen_batch_norm != "all":
+        return frozenset()
+    return frozenset(layer for layer in layers.norms if layer.startswith("backbone/"))
 
 
 def frozen_batch_norm(config: ConfigDict, phase: Phase) -> tuple[str, ...]:
-    """Returns the stages whose batch norm keeps to its running statistics in a phase."""
-    return phase.frozen if config.model.frozen_batch_norm == "running" else ()
-
-
-def stage_of(path: tuple[str, ...]) -> str:
-    """Returns the stage that a parameter's path belongs to: its backbone stage, or "head"."""
-    return path[1] if path[0] == "backbone" else path[0]
+    """Returns the layers whose batch norm keeps to its running statistics in a phase."""
+    return () if config.model.frozen_batch_norm == "batch" else phase.frozen
 
 
 def split_params(params: Params, phase: Phase) -> tuple[Params, Params]:
@@ -117,7 +110,8 @@ def split_params(params: Params, phase: Phase) -> tuple[Params, Params]:
     gradient, no backward pass and no optimizer state, and keeps its bits by construction.
     """
     flat = traverse_util.flatten_dict(params)
-    trainable = {path: leaf for path, leaf in flat.items() if stage_of(path) in phase.trainable}
+    chosen = frozenset(phase.trainable)
+    trainable = {path: leaf for path, leaf in flat.items() if layer_of(path) in chosen}
     frozen = {path: leaf for path, leaf in flat.items() if path not in trainable}
     return traverse_util.unflatten_dict(trainable), traverse_util.unflatten_dict(frozen)
 
@@ -126,3 +120,14 @@ def merge_params(trainable: Params, frozen: Params) -> Params:
     """Joins what `split_params` split."""
     flat = traverse_util.flatten_dict(trainable) | traverse_util.flatten_dict(frozen)
     return traverse_util.unflatten_dict(flat)
+
+
+def describe_trainable(phase: Phase, layers: Layers) -> str:
+    """The stages that a phase trains; "part of" those that it trains some layers of."""
+    parts = []
+    for stage in layers.stages:
+        count = sum(stage_of(layer) == stage for layer in layers.names)
+        trained = sum(stage_of(layer) == stage for layer in phase.trainable)
+        if trained:
+            parts.append(stage if trained == count else f"part of {stage}")
+    return ", ".join(parts)

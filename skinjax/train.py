@@ -11,13 +11,14 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from skinjax import config as config_lib
-from skinjax import evaluate, logs, metrics, optimizer, parallel, phases, report, stopping
+from skinjax import evaluate, logs, metrics, optimizer, parallel, phases, report, stopping, summary
 from skinjax import experiment as experiment_lib
 from skinjax import workdir as workdir_lib
 from skinjax.checkpoint import Checkpointer, Description
 from skinjax.data import builder, pipeline
 from skinjax.errors import InputError, NonFiniteLossError, OriginError
 from skinjax.experiment import Experiment
+from skinjax.models import pretrained
 from skinjax.run_log import RunLog
 from skinjax.train_step import TrainState
 
@@ -40,15 +41,19 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
       OSError: the disk is full or can't be written.
     """
     workdir = Path(workdir)
-    config = builder.settled(config)
-    workdir_lib.check_config(workdir, config)
+    config = workdir_lib.recall(workdir, builder.settled(config))
     parallel.initialize(config.parallel)
+    config = parallel.main_process_first(lambda: pretrained.resolve(config))
+    workdir_lib.check_config(workdir, config)
     experiment_lib.check(config)
+    published = None
+    if config.model.pretrained and not workdir_lib.has_checkpoints(workdir):
+        published = parallel.main_process_first(lambda: pretrained.find(config.model))
     prepared = parallel.main_process_first(lambda: builder.prepare(config))
     trained_on = evaluate.SPLITS if config.data.train_on == "all" else ("train",)
     counts_C = np.sum([prepared.counts[split] for split in trained_on], axis=0)
     experiment = Experiment.create(config, prepared.classes, counts_C)
-    loop = _Loop(experiment, prepared, trained_on)
+    loop = _Loop(experiment, prepared, trained_on, published)
     with contextlib.ExitStack() as stack:
         parallel.on_main_process(lambda: stack.enter_context(workdir_lib.claim(workdir)))
         # Again, now that no other run can come in between.
@@ -65,9 +70,11 @@ class _Loop:
         experiment: Experiment,
         prepared: builder.PreparedDataset,
         trained_on: Sequence[str],
+        published: pretrained.Published | None,
     ) -> None:
         config = experiment.config
         self._experiment, self._config, self._prepared = experiment, config, prepared
+        self._published = published
         cached = config.data.cache
         source = prepared.source(trained_on, cached=cached)
         dataset = pipeline.train_dataset(
@@ -89,7 +96,7 @@ class _Loop:
             logging.warning("there are no validation images: nothing chooses the best checkpoint")
             self._val = None
         self._steps_per_epoch = pipeline.steps_per_epoch(len(source), config.batch_size)
-        self._phases = phases.resolve(config, experiment.model.stages, self._steps_per_epoch)
+        self._phases = phases.resolve(config, experiment.layers, self._steps_per_epoch)
         self._total_steps = self._phases[-1].end_step
         self._eval_step = experiment.eval_step()
 
@@ -128,7 +135,11 @@ class _Loop:
 
     def _initialize(self) -> tuple[TrainState, phases.Phase]:
         first = self._phases[0]
-        return self._experiment.init_state(first, self._experiment.init_variables()), first
+        variables = self._experiment.init_variables()
+        if self._published is not None:
+            variables, report = pretrained.load(self._published, variables)
+            logging.info("%s", report)
+        return self._experiment.init_state(first, variables), first
 
     def _restore(self) -> tuple[TrainState, phases.Phase] | None:
         """Reads the latest checkpoint that is whole; those after it are then set aside.
@@ -215,9 +226,12 @@ class _Loop:
                 raise stop.error(step)
 
     def _enter(self, state: TrainState, phase: phases.Phase) -> tuple[TrainState, Any, Any]:
+        layers = self._experiment.layers
         logging.info(
-            "phase %d of %d: training %s for %d steps",
-            phase.index + 1, len(self._phases), ", ".join(phase.trainable), phase.num_steps,
+            "phase %d of %d: training %s for %d steps\n%s",
+            phase.index + 1, len(self._phases), phases.describe_trainable(phase, layers),
+            phase.num_steps,
+            summary.describe(self._experiment.variable_shapes(), phase, layers),
         )  # fmt: skip
         return (
             self._experiment.mapper.replicate(state),

@@ -12,7 +12,8 @@ from jax import lax
 from ml_collections import ConfigDict
 
 from skinjax import augment, image_ops, losses
-from skinjax.phases import Params, Phase, frozen_batch_norm, merge_params, split_params
+from skinjax.layer_paths import Params
+from skinjax.phases import Phase, frozen_batch_norm, merge_params, split_params
 
 Batch = dict[str, jax.Array]
 Outputs = dict[str, jax.Array]

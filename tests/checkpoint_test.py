@@ -47,7 +47,7 @@ def experiment(config: ConfigDict, tiny_classifier: Any) -> Experiment:
 
 
 def state_of(experiment: Experiment, index: int) -> Any:
-    resolved = phases.resolve(experiment.config, experiment.model.stages, steps_per_epoch=5)
+    resolved = phases.resolve(experiment.config, experiment.layers, steps_per_epoch=5)
     state = experiment.init_state(resolved[index], experiment.init_variables())
     return jax.tree.map(lambda leaf: leaf + jnp.asarray(3, leaf.dtype), state)
 

@@ -10,6 +10,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.abspath(".jax_cache")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,10 @@ from ml_collections import ConfigDict
 from skinjax import parallel
 from skinjax.config import default_config
 from skinjax.data import synthetic
-
-
-class TinyBackbone(nn.Module):
-    """Two stages with batch norm, and pooling."""
-
-    dtype: Any
-
-    stages = ("stem", "block1")
-
-    @nn.compact
-    def __call__(self, image_BHWC: jax.Array, *, train: bool, frozen: tuple[str, ...]) -> jax.Array:
-        for stage in self.stages:
-            image_BHWC = TinyStage(self.dtype, name=stage)(
-                image_BHWC, train=train and stage not in frozen
-            )
-        return image_BHWC.mean((1, 2))
+from skinjax.models import Classifier
+from skinjax.models.backbone import Backbone
+from skinjax.models.heads import Head
+from skinjax.models.layers import BatchNorm, Conv, Mode, Settings
 
 
 class TinyStage(nn.Module):
@@ -47,37 +36,25 @@ class TinyStage(nn.Module):
     would enlarge to whole steps.
     """
 
-    dtype: Any
+    settings: Settings
 
     @nn.compact
-    def __call__(self, image_BHWC: jax.Array, *, train: bool) -> jax.Array:
-        image_BHWC = nn.Conv(4, (3, 3), 2, use_bias=False, dtype=self.dtype)(image_BHWC)
-        norm = nn.BatchNorm(not train, axis_name=parallel.AXIS if train else None)
-        return nn.relu(norm(image_BHWC))
+    def __call__(self, x_BHWC: jax.Array, mode: Mode) -> jax.Array:
+        x_BHWC = Conv(4, 3, 2, settings=self.settings, name="conv")(x_BHWC)
+        return nn.relu(BatchNorm(self.settings, name="bn")(x_BHWC, mode))
 
 
-class TinyClassifier(nn.Module):
+def make_tiny_classifier(num_classes: int, dtype: Any = jnp.float32) -> Classifier:
     """The smallest network with what the real ones have: stages, batch norm, a head."""
-
-    num_classes: int
-    dtype: Any = jnp.float32
-
-    stages = ("stem", "block1", "head")
-
-    def setup(self) -> None:
-        self.backbone = TinyBackbone(self.dtype)
-        self.head = nn.Dense(self.num_classes)
-
-    def __call__(
-        self, image_BHWC: jax.Array, *, train: bool, frozen: tuple[str, ...] = ()
-    ) -> jax.Array:
-        return self.head(self.backbone(image_BHWC, train=train, frozen=frozen))
+    settings = Settings(dtype=dtype, axis_name=parallel.AXIS)
+    stages = tuple(TinyStage(settings, name=name) for name in ("stem", "block1"))
+    return Classifier(Backbone(stages, settings=settings), Head(num_classes, (), Settings()))
 
 
 @pytest.fixture(scope="session")
-def tiny_classifier() -> type[nn.Module]:
-    """The class, for tests that need a network with batch norm that compiles in a second."""
-    return TinyClassifier
+def tiny_classifier() -> Callable[..., Classifier]:
+    """Makes a network with batch norm that compiles in a second."""
+    return make_tiny_classifier
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +74,7 @@ def config(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Con
     config.data.image_size = 16
     config.epochs = 2
     config.batch_size = 32
+    config.normalize.update(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     config.model.name = "simple_cnn"
     config.model.head = (("dense", 8), ("relu",), ("dropout", 0.5))
     config.parallel.num_devices = 1

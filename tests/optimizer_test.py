@@ -51,11 +51,16 @@ def test_without_warmup_it_starts_at_the_peak(settings: ConfigDict) -> None:
 
 def test_weight_decay_spares_biases_and_norm_parameters() -> None:
     params = {
-        "backbone": {"stem": {"bn": {"scale": jnp.ones(4), "bias": jnp.ones(4)}}},
+        "backbone": {
+            "stem": {
+                "bn": {"scale": jnp.ones(4), "bias": jnp.ones(4)},
+                "pos_embed": jnp.ones((1, 5, 4)),
+            }
+        },
         "head": {"kernel": jnp.ones((4, 2)), "bias": jnp.ones(2)},
     }
     assert optimizer.is_decayed(params) == {
-        "backbone": {"stem": {"bn": {"scale": False, "bias": False}}},
+        "backbone": {"stem": {"bn": {"scale": False, "bias": False}, "pos_embed": False}},
         "head": {"kernel": True, "bias": False},
     }
 
@@ -87,7 +92,7 @@ def test_frozen_parameters_have_no_optimizer_state(settings: ConfigDict) -> None
 def test_moments_are_carried_and_newcomers_start_afresh(settings: ConfigDict) -> None:
     head = {"head": {"kernel": jnp.ones((2, 2))}}
     both = {**head, "backbone": {"block1": {"kernel": jnp.ones((3, 3))}}}
-    first, second = make_phase(("head",), (0,)), make_phase(("block1", "head"), (1, 0))
+    first, second = make_phase(("head",), (0,)), make_phase(("backbone/block1", "head"), (1, 0))
     tx = optimizer.create(settings, first)
     state = tx.init(head)
     for _ in range(5):

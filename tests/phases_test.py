@@ -7,8 +7,18 @@ from ml_collections import ConfigDict
 from skinjax import phases
 from skinjax.config import default_config, phase
 from skinjax.errors import InputError
+from skinjax.layer_paths import Layers
 
 STAGES = ("stem", "block1", "block2", "head")
+NAMES = (
+    "backbone/stem/conv",
+    "backbone/block1/conv",
+    "backbone/block1/bn",
+    "backbone/block2/conv",
+    "head/logits",
+)
+LAYERS = Layers(NAMES, frozenset({"backbone/block1/bn"}), STAGES)
+STEM, CONV1, BN1, CONV2, HEAD = NAMES
 
 
 @pytest.fixture
@@ -25,12 +35,12 @@ def gradual() -> ConfigDict:
 
 
 def test_phases_are_laid_out_in_steps(gradual: ConfigDict) -> None:
-    resolved = phases.resolve(gradual, STAGES, steps_per_epoch=10)
+    resolved = phases.resolve(gradual, LAYERS, steps_per_epoch=10)
     assert [p.first_step for p in resolved] == [0, 10, 30]
     assert [p.end_step for p in resolved] == [10, 30, 60]
-    assert [p.trainable for p in resolved] == [("head",), ("block2", "head"), STAGES]
-    assert resolved[1].frozen == ("stem", "block1")
-    assert resolved[2].since == (2, 2, 1, 0)
+    assert [p.trainable for p in resolved] == [(HEAD,), (CONV2, HEAD), NAMES]
+    assert resolved[1].frozen == (STEM, CONV1, BN1)
+    assert resolved[2].since == (2, 2, 2, 1, 0)
     assert [p.learning_rate for p in resolved] == pytest.approx([1e-2, 5e-3, 1e-3])
 
 
@@ -40,9 +50,9 @@ def test_a_stage_that_is_frozen_again_starts_a_new_run(gradual: ConfigDict) -> N
         phase(("head",), epochs=1),
         phase(("*",), epochs=1),
     )
-    resolved = phases.resolve(gradual, STAGES, steps_per_epoch=1)
-    assert dict(zip(STAGES, resolved[2].since, strict=True))["stem"] == 2
-    assert dict(zip(STAGES, resolved[2].since, strict=True))["head"] == 0
+    resolved = phases.resolve(gradual, LAYERS, steps_per_epoch=1)
+    assert dict(zip(NAMES, resolved[2].since, strict=True))[STEM] == 2
+    assert dict(zip(NAMES, resolved[2].since, strict=True))[HEAD] == 0
 
 
 def test_without_pretrained_weights_everything_is_trained_in_one_phase(
@@ -51,26 +61,61 @@ def test_without_pretrained_weights_everything_is_trained_in_one_phase(
     gradual.phases_from_scratch = False
     gradual.epochs = 4
     with caplog.at_level("WARNING"):
-        (only,) = phases.resolve(gradual, STAGES, steps_per_epoch=10)
-    assert (only.trainable, only.frozen, only.num_steps) == (STAGES, (), 40)
+        (only,) = phases.resolve(gradual, LAYERS, steps_per_epoch=10)
+    assert (only.trainable, only.frozen, only.num_steps) == (NAMES, (), 40)
     assert "model.pretrained is empty" in caplog.text
 
 
 def test_a_stage_that_matches_nothing_is_an_error(gradual: ConfigDict) -> None:
     gradual.phases = (phase(("blok2",), epochs=1),)
-    with pytest.raises(InputError, match=r"'blok2'.*stem, block1, block2, head; did you mean bl"):
-        phases.resolve(gradual, STAGES, steps_per_epoch=1)
+    with pytest.raises(InputError, match=r"'blok2'.*stem, block1, block2, head,.*did you mean bl"):
+        phases.resolve(gradual, LAYERS, steps_per_epoch=1)
 
 
 def test_split_and_merge_are_inverse(gradual: ConfigDict) -> None:
     params = {
         "backbone": {stage: {"conv": {"kernel": jnp.ones(2)}} for stage in STAGES[:-1]},
-        "head": {"kernel": jnp.zeros(3)},
+        "head": {"logits": {"kernel": jnp.zeros(3)}},
     }
-    second = phases.resolve(gradual, STAGES, steps_per_epoch=10)[1]
+    second = phases.resolve(gradual, LAYERS, steps_per_epoch=10)[1]
     trainable, frozen = phases.split_params(params, second)
     assert set(trainable) == {"backbone", "head"}
     assert set(trainable["backbone"]) == {"block2"}
     assert set(frozen["backbone"]) == {"stem", "block1"}
     assert "head" not in frozen
     assert phases.merge_params(trainable, frozen) == params
+
+
+def test_the_only_phase_trains_what_the_config_says() -> None:
+    config = default_config()
+    config.model.pretrained = "weights.safetensors"
+    config.trainable = ("head", "backbone/block1/bn")
+    (only,) = phases.resolve(config, LAYERS, steps_per_epoch=3)
+    assert only.trainable == (BN1, HEAD)
+    assert only.frozen == (STEM, CONV1, CONV2)
+    assert phases.describe_trainable(only, LAYERS) == "part of block1, head"
+
+
+@pytest.mark.parametrize(
+    ("setting", "trainable", "running"),
+    [
+        ("running", NAMES[1:], (STEM,)),
+        ("batch", NAMES[1:], ()),
+        ("all", (CONV1, CONV2, HEAD), (STEM, BN1)),
+    ],
+)
+def test_batch_norm_of_frozen_layers(
+    setting: str, trainable: tuple[str, ...], running: tuple[str, ...]
+) -> None:
+    config = default_config()
+    config.model.update(pretrained="weights.safetensors", frozen_batch_norm=setting)
+    config.trainable = ("block1", "block2", "head")
+    (only,) = phases.resolve(config, LAYERS, steps_per_epoch=3)
+    assert only.trainable == trainable
+    assert phases.frozen_batch_norm(config, only) == running
+
+
+def test_phases_that_freeze_nothing_are_kept_from_scratch() -> None:
+    config = default_config()
+    config.phases = (phase(("*",), epochs=1), phase(("*",), epochs=2, learning_rate_factor=0.1))
+    assert [p.num_steps for p in phases.resolve(config, LAYERS, steps_per_epoch=5)] == [5, 10]

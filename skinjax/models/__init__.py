@@ -1,8 +1,7 @@
 """The classifier: a backbone made of named stages, and a head. `create` builds one by name."""
 
-import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Collection
+from types import ModuleType
 
 import flax.linen as nn
 import jax
@@ -11,12 +10,34 @@ from ml_collections import ConfigDict
 
 from skinjax.config import nearest
 from skinjax.errors import InputError
-from skinjax.models.efficientnet import EfficientNet
+from skinjax.models import (
+    convnext,
+    densenet,
+    efficientnet,
+    efficientnet_v2,
+    inception,
+    resnet,
+    simple_cnn,
+    vgg,
+    vit,
+)
+from skinjax.models.backbone import Backbone
 from skinjax.models.heads import Head, check_layers
-from skinjax.models.resnet import ResNet
-from skinjax.models.simple_cnn import SimpleCNN
+from skinjax.models.layers import Mode, Settings
 
-__all__ = ["Classifier", "create"]
+__all__ = ["Classifier", "create", "families", "image_size", "stages"]
+
+_FAMILIES = (
+    efficientnet,
+    efficientnet_v2,
+    resnet,
+    convnext,
+    vit,
+    densenet,
+    inception,
+    vgg,
+    simple_cnn,
+)
 
 
 class Classifier(nn.Module):
@@ -25,7 +46,7 @@ class Classifier(nn.Module):
     Variables are `params['backbone'][stage]` and `params['head']`, `batch_stats` likewise.
     """
 
-    backbone: nn.Module
+    backbone: Backbone
     head: Head
 
     @property
@@ -34,20 +55,20 @@ class Classifier(nn.Module):
         return (*self.backbone.stages, "head")
 
     def __call__(
-        self, image_BHWC: jax.Array, *, train: bool, frozen: tuple[str, ...] = ()
+        self, image_BHWC: jax.Array, *, train: bool, frozen: Collection[str] = ()
     ) -> jax.Array:
         """Logits; needs the rng 'dropout' when `train` and the model has dropout or drop_path.
 
-        Batch norm in a stage of `frozen` uses its running statistics and leaves them alone, as
-        Keras does with `trainable=False`; dropout in it follows `train`.
-
-        Raises:
-          InputError: `frozen` names a stage that the model doesn't have.
+        Batch norm in a layer of `frozen` ("backbone/stem/bn") uses its running statistics and
+        leaves them alone, as Keras does with `trainable=False`; dropout follows `train`.
         """
-        if unknown := [stage for stage in frozen if stage not in self.stages]:
-            raise InputError(f"no stage {unknown[0]!r} to freeze; stages: {', '.join(self.stages)}")
-        features_BC = self.backbone(image_BHWC, train=train, frozen=frozen)
-        return self.head(features_BC, train=train, frozen="head" in frozen)
+        mode = Mode(train, frozenset(frozen))
+        return self.head(self.backbone(image_BHWC, mode), mode)
+
+
+def families() -> dict[str, ModuleType]:
+    """The module that builds each `model.name`."""
+    return {name: family for family in _FAMILIES for name in family.NAMES}
 
 
 def create(config: ConfigDict, *, num_classes: int, axis_name: str | None) -> Classifier:
@@ -56,51 +77,62 @@ def create(config: ConfigDict, *, num_classes: int, axis_name: str | None) -> Cl
     Raises:
       InputError: an unknown name, dtype or head layer, or a field the network can't follow.
     """
-    backbones: dict[str, Callable[..., nn.Module]] = {
-        "efficientnet_b0": _efficientnet_b0,
-        "resnet18": functools.partial(_resnet, depths=(2, 2, 2, 2), bottleneck=False),
-        "resnet34": functools.partial(_resnet, depths=(3, 4, 6, 3), bottleneck=False),
-        "resnet50": functools.partial(_resnet, depths=(3, 4, 6, 3), bottleneck=True),
-        "simple_cnn": lambda _, dtype, axis_name: SimpleCNN(dtype),
-    }
-    if config.name not in backbones:
-        raise InputError(
-            f"unknown model.name {config.name!r}; known are {', '.join(backbones)}"
-            f"{nearest(config.name, backbones)}"
-        )
+    family = _family(config.name)
     _check_fields(config)
     layers = check_layers(config.head)
-    dtype = jnp.dtype(config.dtype)
-    return Classifier(
-        backbone=backbones[config.name](config, dtype=dtype, axis_name=axis_name),
-        head=Head(num_classes, layers, dtype, axis_name),
+    settings = Settings(
+        dtype=jnp.dtype(config.dtype),
+        axis_name=axis_name,
+        lowering=config.lowering,
+        remat=config.remat,
     )
+    backbone = family.build(config.name, config, settings)
+    # The head follows the backbone's settings: Keras's batch norm is Keras's in the head too.
+    return Classifier(backbone, Head(num_classes, layers, backbone.settings))
 
 
-def _efficientnet_b0(config: ConfigDict, **fields: Any) -> EfficientNet:
-    return EfficientNet(drop_path=config.drop_path, **fields)
+def image_size(name: str) -> int:
+    """Side in pixels of the images that a network was published for.
+
+    Raises:
+      InputError: there is no such network.
+    """
+    size: int = _family(name).image_size(name)
+    return size
 
 
-def _resnet(config: ConfigDict, **fields: Any) -> ResNet:
-    return ResNet(width=config.width, drop_path=config.drop_path, **fields)
+def stages(config: ConfigDict) -> tuple[str, ...]:
+    """Names of the stages of `config.model` from the image to the logits."""
+    return create(config, num_classes=2, axis_name=None).stages
+
+
+def _family(name: str) -> ModuleType:
+    known = families()
+    if name not in known:
+        raise InputError(
+            f"unknown model.name {name!r}; known are {', '.join(known)}{nearest(name, known)}"
+        )
+    return known[name]
 
 
 def _check_fields(config: ConfigDict) -> None:
-    dtypes = ("float32", "bfloat16", "float16")
-    if config.dtype not in dtypes:
-        raise InputError(f"model.dtype is {config.dtype!r}; expected one of {', '.join(dtypes)}")
-    if config.pretrained:
-        raise InputError(
-            f"model.pretrained is {config.pretrained!r}, but published weights arrive in a later "
-            "version; leave it empty to train from scratch"
-        )
+    for field, choices in {
+        "dtype": ("float32", "bfloat16", "float16"),
+        "lowering": ("auto", "xla", "cpu"),
+        "variant": ("", "timm", "tf", "keras"),
+    }.items():
+        if config[field] not in choices:
+            raise InputError(
+                f"model.{field} is {config[field]!r}; expected one of "
+                f"{', '.join(choice or 'nothing' for choice in choices)}"
+            )
     if config.width < 1:
         raise InputError(f"model.width is {config.width}; expected at least 1 (64 as published)")
     if config.width != 64 and not config.name.startswith("resnet"):
         raise InputError(
             f"model.width is {config.width}, but {config.name} has no width to set: leave it at 64"
         )
+    if not config.fully_connected and not config.name.startswith("vgg"):
+        raise InputError(f"{config.name} has no fully connected layers to leave out")
     if not 0.0 <= config.drop_path < 1.0:
         raise InputError(f"model.drop_path is {config.drop_path}; expected 0 <= drop_path < 1")
-    if config.drop_path and config.name == "simple_cnn":
-        raise InputError("simple_cnn has no residual branch to drop: set model.drop_path to 0")

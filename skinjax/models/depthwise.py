@@ -11,28 +11,40 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
+from skinjax.models.convolution import Padding, lower
+
 # Examples summed in one loop body of the kernel's gradient: fewer are slower, more compile longer.
 MAX_UNROLL = 16
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def convolve(x_BHWC: jax.Array, kernel: jax.Array, strides: int, padding: int) -> jax.Array:
-    """Convolution of each of the C channels with its own kernel, (k, k, 1, C) in all."""
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def convolve(
+    x_BHWC: jax.Array, kernel: jax.Array, strides: int, padding: Padding, lowering: str = "auto"
+) -> jax.Array:
+    """Convolution of each of the C channels with its own kernel, (k, k, 1, C) in all.
+
+    Args:
+      padding: zeros before and after, in rows and in columns.
+      lowering: "auto" by platform, "xla" XLA's own convolution, "cpu" the one for the CPU.
+    """
     shifted = functools.partial(_shifted, strides=strides, padding=padding)
     grouped = functools.partial(_grouped, strides=strides, padding=padding)
-    return jax.lax.platform_dependent(x_BHWC, kernel, cpu=shifted, default=grouped)
+    return lower(lowering, shifted, grouped, x_BHWC, kernel)
 
 
 def _forward(
-    x_BHWC: jax.Array, kernel: jax.Array, strides: int, padding: int
+    x_BHWC: jax.Array, kernel: jax.Array, strides: int, padding: Padding, lowering: str
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return convolve(x_BHWC, kernel, strides, padding), (x_BHWC, kernel)
+    return convolve(x_BHWC, kernel, strides, padding, lowering), (x_BHWC, kernel)
 
 
 def _backward(
-    strides: int, padding: int, residuals: tuple[jax.Array, jax.Array], dy_BHWC: jax.Array
+    strides: int,
+    padding: Padding,
+    lowering: str,
+    residuals: tuple[jax.Array, jax.Array],
+    dy_BHWC: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    x_BHWC, kernel = residuals
     grouped = functools.partial(_grouped, strides=strides, padding=padding)
 
     # Two choices and not one, so that XLA can drop either gradient where it isn't used.
@@ -49,27 +61,23 @@ def _backward(
     def any_kernel(x_BHWC: jax.Array, kernel: jax.Array, dy_BHWC: jax.Array) -> jax.Array:
         return jax.vjp(lambda kernel: grouped(x_BHWC, kernel), kernel)[1](dy_BHWC)[0]
 
-    operands = (x_BHWC, kernel, dy_BHWC)
-    dx_BHWC = jax.lax.platform_dependent(*operands, cpu=cpu_input, default=any_input)
-    return dx_BHWC, jax.lax.platform_dependent(*operands, cpu=cpu_kernel, default=any_kernel)
+    operands = (*residuals, dy_BHWC)
+    dx_BHWC = lower(lowering, cpu_input, any_input, *operands)
+    return dx_BHWC, lower(lowering, cpu_kernel, any_kernel, *operands)
 
 
 convolve.defvjp(_forward, _backward)
 
 
-def _grouped(x_BHWC: jax.Array, kernel: jax.Array, *, strides: int, padding: int) -> jax.Array:
+def _grouped(x_BHWC: jax.Array, kernel: jax.Array, *, strides: int, padding: Padding) -> jax.Array:
     return jax.lax.conv_general_dilated(
         x_BHWC,
         kernel,
         (strides, strides),
-        [(padding, padding)] * 2,
+        padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x_BHWC.shape[-1],
     )
-
-
-def _outputs(length: int, size: int, strides: int, padding: int) -> int:
-    return (length + 2 * padding - size) // strides + 1
 
 
 def _taps(size: int) -> Iterator[tuple[int, int]]:
@@ -82,46 +90,49 @@ def _pad(x_BHWC: jax.Array, rows: tuple[int, int], columns: tuple[int, int]) -> 
     return jax.lax.pad(x_BHWC, jnp.zeros((), x_BHWC.dtype), config)
 
 
-def _shifted(x_BHWC: jax.Array, kernel: jax.Array, *, strides: int, padding: int) -> jax.Array:
+def _shifted(x_BHWC: jax.Array, kernel: jax.Array, *, strides: int, padding: Padding) -> jax.Array:
     """The sum over the kernel's taps of the shifted image times the tap's weight."""
     size = kernel.shape[0]
-    batch, height, width, channels = x_BHWC.shape
-    out_height = _outputs(height, size, strides, padding)
-    out_width = _outputs(width, size, strides, padding)
     # Padded once, outside the taps: XLA would repeat what made x in every tap's padding.
-    x_BHWC = _pad(x_BHWC, (padding, padding), (padding, padding))
+    x_BHWC = _pad(x_BHWC, *padding)
+    batch, height, width, channels = x_BHWC.shape
+    last_row = (height - size) // strides * strides
+    last_column = (width - size) // strides * strides
     y_BHWC = jnp.zeros((), x_BHWC.dtype)
     for i, j in _taps(size):
-        limit = (batch, i + strides * (out_height - 1) + 1, j + strides * (out_width - 1) + 1)
-        tap_BHWC = jax.lax.slice(x_BHWC, (0, i, j, 0), (*limit, channels), (1, strides, strides, 1))
+        limit = (batch, i + last_row + 1, j + last_column + 1, channels)
+        tap_BHWC = jax.lax.slice(x_BHWC, (0, i, j, 0), limit, (1, strides, strides, 1))
         y_BHWC = y_BHWC + tap_BHWC * kernel[i, j, 0]
     return y_BHWC
 
 
 def _input_gradient(
-    dy_BHWC: jax.Array, kernel: jax.Array, shape: tuple[int, ...], strides: int, padding: int
+    dy_BHWC: jax.Array, kernel: jax.Array, shape: tuple[int, ...], strides: int, padding: Padding
 ) -> jax.Array:
     """dx[s*u + a] is the sum of dy[u + (a + padding - i) / s] * kernel[i] over whole quotients.
 
-    Each of the s x s phases (a, b) is a convolution with the taps that reach it, without the
-    zeros that a dilated dy would hold; the phases are interleaved at the end.
+    `padding` is what is before. Each of the s x s phases (a, b) is a convolution with the taps
+    that reach it, without the zeros that a dilated dy would hold; the phases are interleaved at
+    the end.
     """
     size = kernel.shape[0]
     batch, height, width, channels = shape
-    out_height, out_width = dy_BHWC.shape[1:3]
     rows, columns = -(-height // strides), -(-width // strides)
-    before = -((padding - size + 1) // strides)
-    after = (strides - 1 + padding) // strides
+    top, left = padding[0][0], padding[1][0]
+    above, before = -((top - size + 1) // strides), -((left - size + 1) // strides)
+    below, after = (strides - 1 + top) // strides, (strides - 1 + left) // strides
     dy_BHWC = _pad(
-        dy_BHWC, (before, after + rows - out_height), (before, after + columns - out_width)
+        dy_BHWC,
+        (above, below + rows - dy_BHWC.shape[1]),
+        (before, after + columns - dy_BHWC.shape[2]),
     )
 
     def phase(a: int, b: int) -> jax.Array:
         dx_BHWC = jnp.zeros((batch, rows, columns, channels), dy_BHWC.dtype)
-        for i in range((a + padding) % strides, size, strides):
-            for j in range((b + padding) % strides, size, strides):
-                row = before + (a + padding - i) // strides
-                column = before + (b + padding - j) // strides
+        for i in range((a + top) % strides, size, strides):
+            for j in range((b + left) % strides, size, strides):
+                row = above + (a + top - i) // strides
+                column = before + (b + left - j) // strides
                 tap_BHWC = dy_BHWC[:, row : row + rows, column : column + columns]
                 dx_BHWC = dx_BHWC + tap_BHWC * kernel[i, j, 0]
         return dx_BHWC
@@ -135,7 +146,7 @@ def _input_gradient(
 
 
 def _kernel_gradient(
-    x_BHWC: jax.Array, dy_BHWC: jax.Array, size: int, strides: int, padding: int
+    x_BHWC: jax.Array, dy_BHWC: jax.Array, size: int, strides: int, padding: Padding
 ) -> jax.Array:
     """(k, k, 1, C): for every tap the sum of x * dy over batch and space, in float32.
 
@@ -147,10 +158,11 @@ def _kernel_gradient(
     # Columns of one phase are made contiguous by taking `strides` columns as one of more channels.
     wide = -(-(strides * (out_width - 1) + size) // strides)
     rows = strides * (out_height - 1) + size
+    top, left = padding[0][0], padding[1][0]
     x_BHWC = _pad(
         x_BHWC,
-        (padding, rows - x_BHWC.shape[1] - padding),
-        (padding, wide * strides - x_BHWC.shape[2] - padding),
+        (top, rows - x_BHWC.shape[1] - top),
+        (left, wide * strides - x_BHWC.shape[2] - left),
     ).reshape(batch, rows, wide, strides * channels)
 
     def add_row(sums: tuple[jax.Array, ...], step: jax.Array) -> tuple[tuple[jax.Array, ...], None]:

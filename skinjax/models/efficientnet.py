@@ -1,23 +1,71 @@
-"""EfficientNet-B0 (Tan and Le 2019), in timm's geometry (symmetric padding, eps 1e-5)."""
+"""EfficientNet (Tan and Le 2019), with the layers of timm's and Keras's efficientnet.py."""
 
-from typing import Any
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import field
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
-from skinjax.models.layers import Conv, DropPath, batch_norm
-
-# Per stage: blocks, kernel size, strides, expansion of the input, output channels.
-B0 = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
+from skinjax.errors import InputError
+from skinjax.models.backbone import Backbone
+from skinjax.models.layers import (
+    KERAS,
+    TORCH,
+    BatchNorm,
+    Conv,
+    DropPath,
+    Mode,
+    Norm,
+    Settings,
+    Stage,
+    drop_path_rates,
 )
+
+
+class Row(NamedTuple):
+    """A stage: blocks, kernel size, strides of the first block, expansion, output channels."""
+
+    depth: int
+    kernel_size: int
+    strides: int
+    expansion: int
+    features: int
+
+
+B0 = (
+    Row(1, 3, 1, 1, 16),
+    Row(2, 3, 2, 6, 24),
+    Row(2, 5, 2, 6, 40),
+    Row(3, 3, 2, 6, 80),
+    Row(3, 5, 1, 6, 112),
+    Row(4, 5, 2, 6, 192),
+    Row(1, 3, 1, 6, 320),
+)
+# Per model: what B0's channels and its depths are multiplied by, and the side of the images.
+SCALES = {
+    "efficientnet_b0": (1.0, 1.0, 224),
+    "efficientnet_b1": (1.0, 1.1, 240),
+    "efficientnet_b2": (1.1, 1.2, 260),
+    "efficientnet_b3": (1.2, 1.4, 300),
+    "efficientnet_b4": (1.4, 1.8, 380),
+    "efficientnet_b5": (1.6, 2.2, 456),
+    "efficientnet_b6": (1.8, 2.6, 528),
+    "efficientnet_b7": (2.0, 3.1, 600),
+}
+NAMES = tuple(SCALES)
+
+# Batch norm and padding. timm's ports of TensorFlow's weights, "tf", have TensorFlow's epsilon,
+# but PyTorch's momentum.
+VARIANTS = {
+    "timm": (TORCH, "symmetric"),
+    "tf": (Norm(epsilon=1e-3), "same"),
+    "keras": (KERAS, "same"),
+}
 
 
 class ConvNorm(nn.Module):
@@ -26,28 +74,25 @@ class ConvNorm(nn.Module):
     features: int
     kernel_size: int
     strides: int
-    dtype: Any
-    axis_name: str | None
+    settings: Settings = field(default_factory=Settings)
 
     @nn.compact
-    def __call__(self, x_BHWC: jax.Array, *, frozen: bool) -> jax.Array:
-        x_BHWC = Conv(self.features, self.kernel_size, self.strides, dtype=self.dtype, name="conv")(
-            x_BHWC
-        )
-        norm = batch_norm("bn", frozen=frozen, dtype=self.dtype, axis_name=self.axis_name)
-        return nn.silu(norm(x_BHWC))
+    def __call__(self, x_BHWC: jax.Array, mode: Mode) -> jax.Array:
+        size, strides, settings = self.kernel_size, self.strides, self.settings
+        x_BHWC = Conv(self.features, size, strides, settings=settings, name="conv")(x_BHWC)
+        return nn.silu(BatchNorm(settings, name="bn")(x_BHWC, mode))
 
 
 class SqueezeExcite(nn.Module):
     """Channel attention (Hu et al. 2018): x times a gate made of its spatial mean."""
 
     features: int
-    dtype: Any
+    settings: Settings = field(default_factory=Settings)
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
         def conv(name: str, features: int) -> Conv:
-            return Conv(features, 1, use_bias=True, dtype=self.dtype, name=name)
+            return Conv(features, 1, use_bias=True, settings=self.settings, name=name)
 
         gate_B11C = jnp.mean(x_BHWC, axis=(1, 2), keepdims=True, dtype=jnp.float32)
         gate_B11C = nn.silu(conv("conv_reduce", self.features)(gate_B11C))
@@ -63,105 +108,203 @@ class Block(nn.Module):
     expansion: int
     features: int
     drop_path: float
-    dtype: Any
-    axis_name: str | None
+    settings: Settings = field(default_factory=Settings)
 
     @nn.compact
-    def __call__(self, x_BHWC: jax.Array, *, train: bool, frozen: bool) -> jax.Array:
-        def norm(name: str) -> nn.BatchNorm:
-            return batch_norm(name, frozen=frozen, dtype=self.dtype, axis_name=self.axis_name)
-
-        inputs = x_BHWC.shape[-1]
+    def __call__(self, x_BHWC: jax.Array, mode: Mode) -> jax.Array:
+        settings, inputs = self.settings, x_BHWC.shape[-1]
         inner = inputs * self.expansion
         y_BHWC = x_BHWC
         if self.expansion != 1:
-            y_BHWC = Conv(inner, 1, dtype=self.dtype, name="conv_expand")(y_BHWC)
-            y_BHWC = nn.silu(norm("bn_expand")(y_BHWC))
+            y_BHWC = Conv(inner, 1, settings=settings, name="conv_expand")(y_BHWC)
+            y_BHWC = nn.silu(BatchNorm(settings, name="bn_expand")(y_BHWC, mode))
         y_BHWC = Conv(
             inner,
             self.kernel_size,
             self.strides,
             depthwise=True,
-            dtype=self.dtype,
+            settings=settings,
             name="conv_depthwise",
         )(y_BHWC)
-        y_BHWC = nn.silu(norm("bn_depthwise")(y_BHWC))
+        y_BHWC = nn.silu(BatchNorm(settings, name="bn_depthwise")(y_BHWC, mode))
         # A quarter of the block's input, not of its expanded width.
-        y_BHWC = SqueezeExcite(max(inputs // 4, 1), self.dtype, name="se")(y_BHWC)
-        y_BHWC = Conv(self.features, 1, dtype=self.dtype, name="conv_project")(y_BHWC)
-        y_BHWC = norm("bn_project")(y_BHWC)
+        y_BHWC = SqueezeExcite(max(inputs // 4, 1), settings, name="se")(y_BHWC)
+        y_BHWC = Conv(self.features, 1, settings=settings, name="conv_project")(y_BHWC)
+        y_BHWC = BatchNorm(settings, name="bn_project")(y_BHWC, mode)
         if self.strides == 1 and inputs == self.features:
-            y_BHWC = x_BHWC + DropPath(self.drop_path)(y_BHWC, train=train)
+            y_BHWC = x_BHWC + DropPath(self.drop_path)(y_BHWC, mode)
         return y_BHWC
 
 
-class Stage(nn.Module):
-    """Blocks of the same width, the first with the stride."""
+def build(name: str, model: ConfigDict, settings: Settings) -> Backbone:
+    """The backbone called `name`.
 
-    kernel_size: int
-    strides: int
-    expansion: int
-    features: int
-    drop_paths: tuple[float, ...]
-    dtype: Any
-    axis_name: str | None
+    Args:
+      name: one of `NAMES`.
+      model: the config's `model`; `variant` and `drop_path` are read.
+      settings: of the layers; the variant brings its own batch norm and padding.
 
-    @nn.compact
-    def __call__(self, x_BHWC: jax.Array, *, train: bool, frozen: bool) -> jax.Array:
-        for number, drop_path in enumerate(self.drop_paths):
-            x_BHWC = Block(
-                self.kernel_size,
-                self.strides if number == 0 else 1,
-                self.expansion,
-                self.features,
-                drop_path,
-                self.dtype,
-                self.axis_name,
-                name=f"block{number}",
-            )(x_BHWC, train=train, frozen=frozen)
-        return x_BHWC
-
-
-class EfficientNet(nn.Module):
-    """Images (B, H, W, 3) to pooled features (B, C).
-
-    Attributes:
-      blocks: a row per stage (blocks, kernel size, strides, expansion, output channels).
-      stem_features, top_features: channels of the first and the last convolution.
-      drop_path: stochastic depth; it grows linearly with the block from 0 towards this.
+    Raises:
+      InputError: there is no such variant.
     """
+    settings = varied(settings, name, model.variant, tuple(VARIANTS))
+    width = SCALES[name][0]
+    stem, top = scaled_channels(32, width), scaled_channels(1280, width)
+    return efficientnet(rows(name), stem, top, model.drop_path, settings)
 
-    blocks: tuple[tuple[int, int, int, int, int], ...] = B0
-    stem_features: int = 32
-    top_features: int = 1280
-    drop_path: float = 0.0
-    dtype: Any = jnp.float32
-    axis_name: str | None = None
 
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """Names of the stages, from the image on."""
-        return ("stem", *(f"block{number + 1}" for number in range(len(self.blocks))), "top")
+def efficientnet(
+    rows: tuple[Row, ...],
+    stem_features: int,
+    top_features: int,
+    drop_path: float,
+    settings: Settings,
+) -> Backbone:
+    """An EfficientNet with one stage for each of `rows`, between a stem and a top."""
+    # The rate is that of the block that would come after the last one, as in TensorFlow.
+    rates = drop_path_rates(drop_path, [row.depth for row in rows], inclusive=False)
+    stages = [
+        Stage(
+            tuple(
+                Block(
+                    row.kernel_size,
+                    row.strides if block == 0 else 1,
+                    row.expansion,
+                    row.features,
+                    rate,
+                    settings,
+                    name=f"block{block}",
+                )
+                for block, rate in enumerate(stage_rates)
+            ),
+            settings,
+            name=f"block{number}",
+        )
+        for number, (row, stage_rates) in enumerate(zip(rows, rates, strict=True), start=1)
+    ]
+    stem = ConvNorm(stem_features, 3, 2, settings, name="stem")
+    top = ConvNorm(top_features, 1, 1, settings, name="top")
+    return Backbone((stem, *stages, top), settings=settings)
 
-    @nn.compact
-    def __call__(
-        self, image_BHWC: jax.Array, *, train: bool, frozen: tuple[str, ...] = ()
-    ) -> jax.Array:
-        def is_frozen(stage: str) -> bool:
-            return not train or stage in frozen
 
-        settings = (self.dtype, self.axis_name)
-        stem = ConvNorm(self.stem_features, 3, 2, *settings, name="stem")
-        x_BHWC = stem(image_BHWC, frozen=is_frozen("stem"))
-        total = sum(depth for depth, *_ in self.blocks)
-        start = 0
-        for stage, row in zip(self.stages[1:-1], self.blocks, strict=True):
-            depth, size, strides, expansion, features = row
-            rates = tuple(self.drop_path * (start + i) / total for i in range(depth))
-            x_BHWC = Stage(size, strides, expansion, features, rates, *settings, name=stage)(
-                x_BHWC, train=train, frozen=is_frozen(stage)
-            )
-            start += depth
-        top = ConvNorm(self.top_features, 1, 1, *settings, name="top")
-        x_BHWC = top(x_BHWC, frozen=is_frozen("top"))
-        return jnp.mean(x_BHWC, axis=(1, 2), dtype=jnp.float32)
+def rows(name: str) -> tuple[Row, ...]:
+    """The stages of `name` between stem and top."""
+    width, depth, _ = SCALES[name]
+    return tuple(
+        row._replace(
+            depth=math.ceil(depth * row.depth), features=scaled_channels(row.features, width)
+        )
+        for row in B0
+    )
+
+
+def scaled_channels(channels: int, width: float) -> int:
+    """`channels` times `width`, as the nearest multiple of 8 that isn't below 90 % of it."""
+    wanted = channels * width
+    rounded = max(8, int(wanted + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * wanted else rounded
+
+
+def varied(settings: Settings, name: str, variant: str, known: tuple[str, ...]) -> Settings:
+    """`settings` with the batch norm and the padding of a variant; "" is "timm".
+
+    Raises:
+      InputError: the variant isn't among those known of `name`.
+    """
+    if (variant or "timm") not in known:
+        raise InputError(
+            f"model.variant is {variant!r}, but {name} has only {', '.join(known)}; set one of "
+            "these"
+        )
+    norm, padding = VARIANTS[variant or "timm"]
+    return dataclasses.replace(settings, norm=norm, padding=padding)
+
+
+def image_size(name: str) -> int:
+    """Side of the images that `name` was published for, in pixels."""
+    return SCALES[name][2]
+
+
+def timm_architecture(architecture: str) -> tuple[str, str] | None:
+    """Our name and variant for timm's name of an architecture; None for one not built here."""
+    name = architecture.removeprefix("tf_")
+    variant = "timm" if name == architecture else "tf"
+    return (name, variant) if name in NAMES else None
+
+
+def timm_name(layer: str) -> str:
+    """timm's name of a layer, or of the module whose output is a stage's.
+
+    Args:
+      layer: path inside the backbone: "block5/block2/bn_expand", "stem".
+    """
+    return timm_path(layer, _TIMM_SEPARABLE if layer.startswith("block1/") else TIMM_INVERTED)
+
+
+def timm_path(layer: str, inner: Mapping[str, str]) -> str:
+    """`timm_name` where the layers inside a block have the names `inner`."""
+    match layer.split("/"):
+        case [""]:
+            return ""
+        case ["stem" | "top" as stage, "conv"]:
+            return {"stem": "conv_stem", "top": "conv_head"}[stage]
+        case ["stem" | "top" as stage, *_]:  # timm's batch norm has the activation in it
+            return {"stem": "bn1", "top": "bn2"}[stage]
+        case [stage]:
+            return f"blocks.{_number(stage) - 1}"
+        case [stage, block, *rest]:
+            path = f"blocks.{_number(stage) - 1}.{_number(block)}"
+            return f"{path}.{inner['/'.join(rest)]}" if rest else path
+    raise AssertionError
+
+
+def keras_name(layer: str) -> str:
+    """Keras's name of a layer, or of the layer whose output is that of the stem or the top.
+
+    Args:
+      layer: path inside the backbone: "block5/block2/bn_expand", "stem".
+    """
+    match layer.split("/"):
+        case [""]:
+            return ""
+        case ["stem" | "top"]:
+            return f"{layer}_activation"
+        case ["stem" | "top" as stage, kind]:
+            return f"{stage}_{kind}"
+        case [stage, block, *rest] if rest:
+            return f"{stage}{chr(ord('a') + _number(block))}_{_KERAS['/'.join(rest)]}"
+    raise ValueError(f"{layer!r} is no layer of EfficientNet that Keras has by one name")
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix("block"))
+
+
+# By the path inside a block; timm numbers the norms.
+_TIMM_SE = {"se/conv_reduce": "se.conv_reduce", "se/conv_expand": "se.conv_expand"}
+_TIMM_SEPARABLE = {
+    **_TIMM_SE,
+    "conv_depthwise": "conv_dw",
+    "bn_depthwise": "bn1",
+    "conv_project": "conv_pw",
+    "bn_project": "bn2",
+}
+TIMM_INVERTED = {
+    **_TIMM_SE,
+    "conv_expand": "conv_pw",
+    "bn_expand": "bn1",
+    "conv_depthwise": "conv_dw",
+    "bn_depthwise": "bn2",
+    "conv_project": "conv_pwl",
+    "bn_project": "bn3",
+}
+_KERAS = {
+    "conv_expand": "expand_conv",
+    "bn_expand": "expand_bn",
+    "conv_depthwise": "dwconv",
+    "bn_depthwise": "bn",
+    "se/conv_reduce": "se_reduce",
+    "se/conv_expand": "se_expand",
+    "conv_project": "project_conv",
+    "bn_project": "project_bn",
+}

@@ -1,64 +1,116 @@
-"""The classification head, described by the config as a tuple of layers."""
+"""The classification head: layers described by the config, or by the name of a published one."""
 
 from collections.abc import Sequence
+from dataclasses import field
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from skinjax.config import nearest
 from skinjax.errors import InputError
-from skinjax.models.layers import batch_norm
+from skinjax.models.layers import BatchNorm, Dense, Mode, Settings
 
 Layer = tuple[Any, ...]
 
-_KNOWN = "('batch_norm',), ('dense', width), ('dropout', rate), ('relu',)"
+_ACTIVATIONS = {"relu": nn.relu, "silu": nn.silu, "gelu": nn.gelu, "tanh": nn.tanh}
+_KNOWN = (
+    "('batch_norm',), ('dense', width), ('dropout', rate), ('sigmoid',) as the last one, or "
+    + (", ".join(f"({name!r},)" for name in _ACTIVATIONS))
+)
+
+# The heads of the published projects, by what stands in them.
+PRESETS: dict[str, tuple[Layer, ...]] = {
+    "bn_256": (("batch_norm",), ("dense", 256), ("relu",), ("dropout", 0.5)),
+    "dropout_256_bn": (
+        ("dropout", 0.5), ("dense", 256), ("relu",), ("batch_norm",), ("dropout", 0.5),
+    ),
+    "bn_512_256_sigmoid": (
+        ("batch_norm",), ("dropout", 0.5), ("dense", 512), ("relu",),
+        ("batch_norm",), ("dropout", 0.5), ("dense", 256), ("relu",), ("dropout", 0.3),
+        ("sigmoid",),
+    ),
+    "dropout_512_256": (
+        ("dropout", 0.5), ("dense", 512), ("batch_norm",), ("relu",),
+        ("dropout", 0.5), ("dense", 256), ("batch_norm",), ("relu",), ("dropout", 0.5),
+    ),
+    "bn_128_bn": (
+        ("batch_norm",), ("dropout", 0.5), ("dense", 128), ("relu",),
+        ("batch_norm",), ("dropout", 0.25),
+    ),
+    "dense_256_128": (
+        ("dense", 256), ("relu",), ("dropout", 0.7), ("dense", 128), ("relu",), ("dropout", 0.7),
+    ),
+}  # fmt: skip
 
 
-def check_layers(layers: Sequence[Sequence[Any]]) -> tuple[Layer, ...]:
-    """The layers of `config.model.head` as tuples.
+def check_layers(layers: Sequence[Any]) -> tuple[Layer, ...]:
+    """The layers of `config.model.head` as tuples; `("bn_256",)` stands for that preset's.
 
     Raises:
-      InputError: a layer's kind is unknown or its arguments are wrong.
+      InputError: a preset is unknown, or a layer's kind is or its arguments are wrong.
     """
-    return tuple(_check_layer(layer) for layer in layers)
+    if len(layers) == 1 and isinstance(layers[0], str):
+        if layers[0] not in PRESETS:
+            raise InputError(
+                f"model.head names {layers[0]!r}; the published heads are {', '.join(PRESETS)}"
+                f"{nearest(layers[0], PRESETS)}"
+            )
+        return PRESETS[layers[0]]
+    checked = tuple(_check_layer(layer) for layer in layers)
+    if ("sigmoid",) in checked[:-1]:
+        raise InputError("model.head has ('sigmoid',) before its end; it is the output")
+    return checked
 
 
 def _check_layer(layer: Any) -> Layer:
     match layer:
-        case ("batch_norm" | "relu",):
+        case ("batch_norm" | "sigmoid",):
+            return tuple(layer)
+        case (str(kind),) if kind in _ACTIVATIONS:
             return tuple(layer)
         case ("dense", int(width)) if width >= 1 and not isinstance(width, bool):
             return tuple(layer)
         case ("dropout", int(rate) | float(rate)) if 0 <= rate < 1 and not isinstance(rate, bool):
             return tuple(layer)
     raise InputError(
-        f"model.head has a layer {layer!r}; expected a tuple of layers, each one of {_KNOWN} "
-        "with width >= 1 and 0 <= rate < 1"
+        f"model.head has a layer {layer!r}; expected a tuple of layers, each one of {_KNOWN}"
+        "or ('sigmoid',) at the end, with width >= 1 and 0 <= rate < 1"
     )
 
 
 class Head(nn.Module):
-    """Layers of the config, then a dense layer in float32: (B, C) to logits (B, num_classes)."""
+    """Layers of the config, then a dense layer in float32: (B, C) to logits (B, num_classes).
+
+    With ("sigmoid",) at the end the dense layer has one output z, as binary networks with a
+    sigmoid have, and the logits are (0, z): their softmax is (1 - sigmoid(z), sigmoid(z)), so the
+    losses and metrics of several classes are those of the sigmoid.
+    """
 
     num_classes: int
     layers: tuple[Layer, ...] = ()
-    dtype: Any = jnp.float32
-    axis_name: str | None = None
+    settings: Settings = field(default_factory=Settings)
 
     @nn.compact
-    def __call__(self, x_BC: jax.Array, *, train: bool, frozen: bool) -> jax.Array:
-        x_BC = x_BC.astype(self.dtype)
+    def __call__(self, x_BC: jax.Array, mode: Mode) -> jax.Array:
+        x_BC = x_BC.astype(self.settings.dtype)
         for number, (kind, *arguments) in enumerate(self.layers):
             name = f"{kind}_{number}"
             if kind == "dense":
-                x_BC = nn.Dense(arguments[0], dtype=self.dtype, name=name)(x_BC)
+                x_BC = Dense(arguments[0], settings=self.settings, name=name)(x_BC)
             elif kind == "batch_norm":
-                x_BC = batch_norm(
-                    name, frozen=frozen or not train, dtype=self.dtype, axis_name=self.axis_name
-                )(x_BC)
+                x_BC = BatchNorm(self.settings, name=name)(x_BC, mode)
             elif kind == "dropout":
-                x_BC = nn.Dropout(arguments[0], name=name)(x_BC, deterministic=not train)
-            else:
-                x_BC = nn.relu(x_BC)
-        return nn.Dense(self.num_classes, dtype=jnp.float32, name="logits")(x_BC)
+                x_BC = nn.Dropout(arguments[0], name=name)(x_BC, deterministic=not mode.train)
+            elif kind in _ACTIVATIONS:
+                x_BC = _ACTIVATIONS[kind](x_BC)
+        is_sigmoid = self.layers[-1:] == (("sigmoid",),)
+        if is_sigmoid and self.num_classes != 2:
+            raise InputError(
+                f"model.head ends in a sigmoid, which tells two classes apart, not "
+                f"{self.num_classes}; leave ('sigmoid',) out"
+            )
+        outputs = 1 if is_sigmoid else self.num_classes
+        logits_BC = Dense(outputs, name="logits")(x_BC)
+        return jnp.pad(logits_BC, ((0, 0), (1, 0))) if is_sigmoid else logits_BC

@@ -1,16 +1,73 @@
-"""Layers that the model families share: convolution, batch norm, stochastic depth."""
+"""Layers that the model families share: convolution, norms, stochastic depth, stages of blocks."""
 
-import functools
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from skinjax.models import depthwise
+from skinjax.models import convolution, depthwise
 
-Dtype = Any
+Padding = int | str | None
+
+
+@dataclass(frozen=True)
+class Norm:
+    """How batch norm computes.
+
+    Attributes:
+      epsilon: added to the variance.
+      momentum: share of the running statistics that a step keeps (PyTorch's is 1 minus this).
+      unbiased: the running variance is over n - 1 (PyTorch), not n (Keras).
+    """
+
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+    unbiased: bool = True
+
+
+TORCH = Norm()
+KERAS = Norm(1e-3, 0.99, unbiased=False)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all layers of a network share.
+
+    Attributes:
+      dtype: of the computation; parameters are float32.
+      axis_name: the mapped axis that batch statistics are reduced over; None is one device.
+      norm: batch norm's constants.
+      padding: of convolutions: "symmetric", (k - 1) // 2 zeros on every side as PyTorch, or
+        "same", TensorFlow's, which depends on the input's size and the stride.
+      lowering: of convolutions: "auto" by platform, "xla" XLA's own, "cpu" the one for the CPU.
+      remat: compute the activations inside each block again in the backward pass.
+    """
+
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+    norm: Norm = TORCH
+    padding: str = "symmetric"
+    lowering: str = "auto"
+    remat: bool = False
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What a call depends on besides its input.
+
+    Attributes:
+      train: batch statistics, dropout and stochastic depth.
+      frozen: layers, "backbone/stem/bn", whose batch norm keeps to its running statistics.
+    """
+
+    train: bool
+    frozen: frozenset[str] = frozenset()
+
+
+EVALUATION = Mode(train=False)
 
 
 def he_fan_out(groups: int = 1) -> jax.nn.initializers.Initializer:
@@ -18,117 +75,139 @@ def he_fan_out(groups: int = 1) -> jax.nn.initializers.Initializer:
     return jax.nn.initializers.variance_scaling(2.0 * groups, "fan_out", "normal")
 
 
-def convolve(x_BHWC: jax.Array, kernel: jax.Array, strides: int, padding: int) -> jax.Array:
-    """Dense convolution in NHWC/HWIO with `padding` zeros on every side.
-
-    On the CPU a 1x1 one is a matrix product, which XLA runs at about twice the speed, and a large
-    one with stride 2 on few channels (a stem) goes over 2x2 blocks of pixels as channels.
-    """
-    general = functools.partial(_convolve_general, strides=strides, padding=padding)
-    size, channels = kernel.shape[0], kernel.shape[2]
-    even = x_BHWC.shape[1] % 2 == 0 and x_BHWC.shape[2] % 2 == 0
-    on_cpu: Callable[[jax.Array, jax.Array], jax.Array]
-    if size == 1:
-        on_cpu = functools.partial(_convolve_pointwise, strides=strides)
-    elif size == 7 and strides == 2 and padding == 3 and channels <= 4 and even:
-        on_cpu = _convolve_stem
-    else:
-        return general(x_BHWC, kernel)
-    return jax.lax.platform_dependent(x_BHWC, kernel, cpu=on_cpu, default=general)
-
-
-def _convolve_general(
-    x_BHWC: jax.Array, kernel: jax.Array, *, strides: int, padding: int
-) -> jax.Array:
-    return jax.lax.conv_general_dilated(
-        x_BHWC,
-        kernel,
-        (strides, strides),
-        [(padding, padding)] * 2,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-
-
-def _convolve_pointwise(x_BHWC: jax.Array, kernel: jax.Array, *, strides: int) -> jax.Array:
-    return jnp.tensordot(x_BHWC[:, ::strides, ::strides], kernel[0, 0], axes=1)
-
-
-def _convolve_stem(x_BHWC: jax.Array, kernel: jax.Array) -> jax.Array:
-    """7x7 with stride 2 and padding 3 as 4x4 with stride 1 on 2x2 blocks of pixels.
-
-    Output o sees pixels 2o - 3 to 2o + 3; with a zero in front of the kernel, 2o - 4 to 2o + 3,
-    which are the blocks o - 2 to o + 1.
-    """
-    batch, height, width, channels = x_BHWC.shape
-    blocks = x_BHWC.reshape(batch, height // 2, 2, width // 2, 2, channels)
-    blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, -1)
-    features = kernel.shape[-1]
-    padded = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))
-    taps = padded.reshape(4, 2, 4, 2, channels, features).transpose(0, 2, 1, 3, 4, 5)
-    return jax.lax.conv_general_dilated(
-        blocks,
-        taps.reshape(4, 4, -1, features),
-        (1, 1),
-        [(2, 1), (2, 1)],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-
-
 class Conv(nn.Module):
-    """Square convolution, (B, H, W, C) to (B, H', W', features), float32 parameters.
+    """Convolution, (B, H, W, C) to (B, H', W', features), with float32 parameters.
 
-    Padding is PyTorch's, (k - 1) // 2 zeros on every side. The parameters don't depend on how the
-    convolution is lowered.
+    The parameters don't depend on how the convolution is lowered.
 
     Attributes:
+      kernel_size: of both sides, or rows and columns.
+      padding: zeros on every side, "valid", "same" or "symmetric"; None is that of `settings`.
       depthwise: a kernel (k, k, 1, C) for each of the C channels; `features` must be C.
+      kernel_init: None is He's by fan-out.
     """
 
     features: int
-    kernel_size: int
+    kernel_size: int | tuple[int, int]
     strides: int = 1
+    padding: Padding = None
     depthwise: bool = False
     use_bias: bool = False
-    dtype: Dtype = jnp.float32
+    kernel_init: Any = None
+    settings: Settings = field(default_factory=Settings)
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-        size, channels = self.kernel_size, x_BHWC.shape[-1]
+        size = self.kernel_size
+        rows, columns = (size, size) if isinstance(size, int) else size
+        channels, settings = x_BHWC.shape[-1], self.settings
         if self.depthwise and self.features != channels:
             raise ValueError(f"depthwise convolution of {channels} channels to {self.features}")
         inputs, groups = (1, channels) if self.depthwise else (channels, 1)
-        shape = (size, size, inputs, self.features)
-        kernel = self.param("kernel", he_fan_out(groups), shape, jnp.float32).astype(self.dtype)
-        x_BHWC = x_BHWC.astype(self.dtype)
-        padding = (size - 1) // 2
-        if self.depthwise:
-            y_BHWC = depthwise.convolve(x_BHWC, kernel, self.strides, padding)
-        else:
-            y_BHWC = convolve(x_BHWC, kernel, self.strides, padding)
+        shape = (rows, columns, inputs, self.features)
+        kernel = self.param("kernel", self.kernel_init or he_fan_out(groups), shape, jnp.float32)
+        padding = settings.padding if self.padding is None else self.padding
+        convolve = depthwise.convolve if self.depthwise else convolution.convolve
+        y_BHWC = convolve(
+            x_BHWC.astype(settings.dtype),
+            kernel.astype(settings.dtype),
+            self.strides,
+            convolution.pads(x_BHWC.shape[1:3], (rows, columns), self.strides, padding),
+            settings.lowering,
+        )
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-            y_BHWC += bias.astype(self.dtype)
+            y_BHWC += bias.astype(settings.dtype)
         return y_BHWC
 
 
-def batch_norm(
-    name: str, *, frozen: bool, dtype: Dtype, axis_name: str | None, zero_scale: bool = False
-) -> nn.BatchNorm:
-    """Batch norm over the global batch, with the settings of PyTorch (eps 1e-5, momentum 0.1).
+class Dense(nn.Module):
+    """Matrix product over the last axis and a bias, with float32 parameters."""
 
-    Statistics are float32 whatever `dtype` is, and their mean over `axis_name` makes one device
-    and eight agree. The running variance is the biased one (Flax), PyTorch's is unbiased.
+    features: int
+    use_bias: bool = True
+    kernel_init: Any = nn.linear.default_kernel_init
+    settings: Settings = field(default_factory=Settings)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        dtype = self.settings.dtype
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        y = jnp.dot(x.astype(dtype), kernel.astype(dtype))
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+            y += bias.astype(dtype)
+        return y
+
+
+class BatchNorm(nn.Module):
+    """Batch norm (Ioffe and Szegedy 2015) over all axes but the last, and over the global batch.
+
+    Statistics are float32 whatever the dtype is. Their mean over the mapped axis makes one device
+    and eight agree. A layer of `mode.frozen` keeps to its running statistics, and leaves them
+    alone, also in training.
+
+    Attributes:
+      zero_scale: the scale starts at 0, so that a residual branch starts as nothing.
+      use_scale: False leaves the scale out, as Keras's InceptionV3 does.
     """
-    init = nn.initializers.zeros_init() if zero_scale else nn.initializers.ones_init()
-    return nn.BatchNorm(
-        use_running_average=frozen,
-        momentum=0.9,
-        epsilon=1e-5,
-        dtype=dtype,
-        scale_init=init,
-        axis_name=axis_name,
-        name=name,
-    )
+
+    settings: Settings = field(default_factory=Settings)
+    zero_scale: bool = False
+    use_scale: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+        norm, shape = self.settings.norm, (x.shape[-1],)
+        zeros, ones = nn.initializers.zeros_init(), nn.initializers.ones_init()
+        init = zeros if self.zero_scale else ones
+        running_mean = self.variable("batch_stats", "mean", zeros, None, shape, jnp.float32)
+        running_var = self.variable("batch_stats", "var", ones, None, shape, jnp.float32)
+        mean_C, var_C = running_mean.value, running_var.value
+        if mode.train and "/".join(self.path) not in mode.frozen:
+            mean_C, var_C, count = batch_moments(x, self.settings.axis_name)
+            if not self.is_initializing():
+                kept, new = norm.momentum, 1 - norm.momentum
+                unbiased = count / max(count - 1, 1) if norm.unbiased else 1.0
+                running_mean.value = kept * running_mean.value + new * mean_C
+                running_var.value = kept * running_var.value + new * unbiased * var_C
+        multiplier_C = jax.lax.rsqrt(var_C + norm.epsilon)
+        if self.use_scale:
+            multiplier_C *= self.param("scale", init, shape, jnp.float32)
+        bias_C = self.param("bias", zeros, shape, jnp.float32)
+        return ((x - mean_C) * multiplier_C + bias_C).astype(self.settings.dtype)
+
+
+def batch_moments(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array, int]:
+    """Mean and biased variance of each channel, float32, and the number of values behind them."""
+    axes = tuple(range(x.ndim - 1))
+    x = x.astype(jnp.float32)
+    moments = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
+    count = x.size // x.shape[-1]
+    if axis_name is not None:
+        moments = jax.lax.pmean(moments, axis_name)
+        count *= jax.lax.axis_size(axis_name)
+    mean_C, square_C = moments
+    return mean_C, jnp.maximum(square_C - jnp.square(mean_C), 0), count
+
+
+class LayerNorm(nn.Module):
+    """Layer norm (Ba et al. 2016) over the last axis; statistics are float32."""
+
+    epsilon: float = 1e-6
+    settings: Settings = field(default_factory=Settings)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (x.shape[-1],)
+        scale_C = self.param("scale", nn.initializers.ones_init(), shape, jnp.float32)
+        bias_C = self.param("bias", nn.initializers.zeros_init(), shape, jnp.float32)
+        x = x.astype(jnp.float32)
+        centred = x - jnp.mean(x, -1, keepdims=True)
+        variance = jnp.mean(jnp.square(centred), -1, keepdims=True)
+        y = centred * jax.lax.rsqrt(variance + self.epsilon) * scale_C + bias_C
+        return y.astype(self.settings.dtype)
 
 
 class DropPath(nn.Module):
@@ -137,40 +216,44 @@ class DropPath(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x_BHWC: jax.Array, *, train: bool) -> jax.Array:
-        if not train or self.rate == 0.0:
-            return x_BHWC
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+        if not mode.train or self.rate == 0.0:
+            return x
         keep = 1.0 - self.rate
-        shape = (x_BHWC.shape[0], 1, 1, 1)
-        kept_B111 = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
-        return jnp.where(kept_B111, x_BHWC / keep, 0).astype(x_BHWC.dtype)
+        shape = (x.shape[0], *(1,) * (x.ndim - 1))
+        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
+        return jnp.where(kept, x / keep, 0).astype(x.dtype)
 
 
-def average_pool(x_BHWC: jax.Array) -> jax.Array:
-    """2x2 average pool with stride 2; an odd last row or column is left out, as VALID does."""
-    batch, height, width, channels = x_BHWC.shape
-    x_BHWC = x_BHWC[:, : height // 2 * 2, : width // 2 * 2]
-    x_BHxWxC = x_BHWC.reshape(batch, height // 2, 2, width // 2, 2, channels)
-    return jnp.mean(x_BHxWxC, axis=(2, 4))
+def drop_path_rates(
+    rate: float, depths: Sequence[int], *, inclusive: bool = True
+) -> tuple[tuple[float, ...], ...]:
+    """Rates for the blocks of each stage, growing linearly with the block from 0.
 
-
-def max_pool(x_BHWC: jax.Array) -> jax.Array:
-    """3x3 max pool with stride 2 and PyTorch's one pixel of padding; odd sizes round up.
-
-    On the CPU as maxima of shifted images: the gradient of XLA's windowed reduction is slow there.
+    Args:
+      rate: of the last block (`inclusive`), or of the one that would come after it.
+      depths: blocks in each stage.
     """
-    return jax.lax.platform_dependent(x_BHWC, cpu=_max_pool_shifted, default=_max_pool_windows)
+    total = max(sum(depths) - int(inclusive), 1)
+    starts = [sum(depths[:stage]) for stage in range(len(depths))]
+    return tuple(
+        tuple(rate * (start + block) / total for block in range(depth))
+        for start, depth in zip(starts, depths, strict=True)
+    )
 
 
-def _max_pool_windows(x_BHWC: jax.Array) -> jax.Array:
-    return nn.max_pool(x_BHWC, (3, 3), (2, 2), ((1, 1), (1, 1)))
+class Stage(nn.Module):
+    """Blocks one after the other; with `settings.remat` each is computed again going backward."""
 
+    preserve_adopted_names = True  # the blocks', when Flax takes them over
 
-def _max_pool_shifted(x_BHWC: jax.Array) -> jax.Array:
-    height, width = x_BHWC.shape[1:3]
-    padding = ((0, 0), (1, 1), (1, 1), (0, 0))
-    padded = jnp.pad(x_BHWC, padding, constant_values=-jnp.inf)
-    rows = [padded[:, shift : shift + height : 2] for shift in range(3)]
-    tall = jnp.maximum(jnp.maximum(rows[0], rows[1]), rows[2])
-    columns = [tall[:, :, shift : shift + width : 2] for shift in range(3)]
-    return jnp.maximum(jnp.maximum(columns[0], columns[1]), columns[2])
+    blocks: tuple[nn.Module, ...]
+    settings: Settings = field(default_factory=Settings)
+
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+        def apply(block: Any, x: jax.Array) -> jax.Array:
+            return block(x, mode)
+
+        for block in self.blocks:
+            x = nn.remat(apply)(block, x) if self.settings.remat else apply(block, x)
+        return x

@@ -1,30 +1,53 @@
-"""ResNet (He et al. 2015), version 1.5: the stride of a bottleneck is in its 3x3 convolution."""
+"""ResNet (He et al. 2015), with the layers of timm's and Keras's resnet.py."""
 
-from typing import Any
+import dataclasses
+from dataclasses import field
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
+from ml_collections import ConfigDict
 
-from skinjax.models.layers import Conv, DropPath, batch_norm, max_pool
+from skinjax.errors import InputError
+from skinjax.models.backbone import Backbone
+from skinjax.models.layers import (
+    BatchNorm,
+    Conv,
+    DropPath,
+    Mode,
+    Norm,
+    Settings,
+    Stage,
+    drop_path_rates,
+)
+from skinjax.models.pooling import max_pool
+
+# Blocks in each stage, and whether they are bottlenecks.
+RESNETS = {
+    "resnet18": ((2, 2, 2, 2), False),
+    "resnet34": ((3, 4, 6, 3), False),
+    "resnet50": ((3, 4, 6, 3), True),
+    "resnet101": ((3, 4, 23, 3), True),
+}
+NAMES = tuple(RESNETS)
 
 EXPANSION = 4  # of a bottleneck's last convolution
+
+KERAS = Norm(epsilon=1.001e-5, momentum=0.99, unbiased=False)
 
 
 class Stem(nn.Module):
     """7x7 stride-2 convolution, batch norm, ReLU, 3x3 max pool: a quarter of the size."""
 
     features: int
-    dtype: Any
-    axis_name: str | None
+    use_bias: bool
+    settings: Settings = field(default_factory=Settings)
 
     @nn.compact
-    def __call__(self, x_BHWC: jax.Array, *, frozen: bool) -> jax.Array:
-        x_BHWC = Conv(self.features, 7, 2, dtype=self.dtype, name="conv1")(x_BHWC)
-        x_BHWC = batch_norm("bn1", frozen=frozen, dtype=self.dtype, axis_name=self.axis_name)(
-            x_BHWC
-        )
-        return max_pool(nn.relu(x_BHWC))
+    def __call__(self, x_BHWC: jax.Array, mode: Mode) -> jax.Array:
+        settings = self.settings
+        conv = Conv(self.features, 7, 2, use_bias=self.use_bias, settings=settings, name="conv1")
+        x_BHWC = nn.relu(BatchNorm(settings, name="bn1")(conv(x_BHWC), mode))
+        return max_pool(x_BHWC, size=3, strides=2, padding=1, lowering=settings.lowering)
 
 
 class Block(nn.Module):
@@ -32,108 +55,159 @@ class Block(nn.Module):
 
     The last batch norm starts at zero scale, so that the block starts as the identity (Goyal et
     al. 2017; timm's `zero_init_last`).
+
+    Attributes:
+      keras: the stride of a bottleneck is in its first 1x1, as first published, and convolutions
+        have biases; otherwise it is in the 3x3 (version 1.5), and they have none.
     """
 
     width: int
     bottleneck: bool
     strides: int
     drop_path: float
-    dtype: Any
-    axis_name: str | None
+    keras: bool
+    settings: Settings = field(default_factory=Settings)
 
     @nn.compact
-    def __call__(self, x_BHWC: jax.Array, *, train: bool, frozen: bool) -> jax.Array:
+    def __call__(self, x_BHWC: jax.Array, mode: Mode) -> jax.Array:
+        settings, width, strides = self.settings, self.width, self.strides
+
         def conv(name: str, features: int, size: int, strides: int = 1) -> Conv:
-            return Conv(features, size, strides, dtype=self.dtype, name=name)
+            return Conv(features, size, strides, use_bias=self.keras, settings=settings, name=name)
 
-        def norm(name: str, zero_scale: bool = False) -> nn.BatchNorm:
-            return batch_norm(
-                name,
-                frozen=frozen,
-                dtype=self.dtype,
-                axis_name=self.axis_name,
-                zero_scale=zero_scale,
-            )
+        def norm(name: str, x_BHWC: jax.Array, zero_scale: bool = False) -> jax.Array:
+            return BatchNorm(settings, zero_scale=zero_scale, name=name)(x_BHWC, mode)
 
-        features = self.width * (EXPANSION if self.bottleneck else 1)
+        features = width * (EXPANSION if self.bottleneck else 1)
         if self.bottleneck:
-            y_BHWC = nn.relu(norm("bn1")(conv("conv1", self.width, 1)(x_BHWC)))
-            y_BHWC = nn.relu(norm("bn2")(conv("conv2", self.width, 3, self.strides)(y_BHWC)))
-            y_BHWC = norm("bn3", zero_scale=True)(conv("conv3", features, 1)(y_BHWC))
+            first, second = (strides, 1) if self.keras else (1, strides)
+            y_BHWC = nn.relu(norm("bn1", conv("conv1", width, 1, first)(x_BHWC)))
+            y_BHWC = nn.relu(norm("bn2", conv("conv2", width, 3, second)(y_BHWC)))
+            y_BHWC = norm("bn3", conv("conv3", features, 1)(y_BHWC), zero_scale=True)
         else:
-            y_BHWC = nn.relu(norm("bn1")(conv("conv1", features, 3, self.strides)(x_BHWC)))
-            y_BHWC = norm("bn2", zero_scale=True)(conv("conv2", features, 3)(y_BHWC))
-        if x_BHWC.shape != y_BHWC.shape:
-            x_BHWC = conv("downsample_conv", features, 1, self.strides)(x_BHWC)
-            x_BHWC = norm("downsample_bn")(x_BHWC)
-        return nn.relu(x_BHWC + DropPath(self.drop_path)(y_BHWC, train=train))
+            y_BHWC = nn.relu(norm("bn1", conv("conv1", features, 3, strides)(x_BHWC)))
+            y_BHWC = norm("bn2", conv("conv2", features, 3)(y_BHWC), zero_scale=True)
+        if strides != 1 or x_BHWC.shape[-1] != features:
+            x_BHWC = conv("downsample_conv", features, 1, strides)(x_BHWC)
+            x_BHWC = norm("downsample_bn", x_BHWC)
+        return nn.relu(x_BHWC + DropPath(self.drop_path)(y_BHWC, mode))
 
 
-class Layer(nn.Module):
-    """One stage: blocks of the same width, the first with the stride."""
+def build(name: str, model: ConfigDict, settings: Settings) -> Backbone:
+    """The backbone called `name`.
 
-    width: int
-    bottleneck: bool
-    strides: int
-    drop_paths: tuple[float, ...]
-    dtype: Any
-    axis_name: str | None
+    Args:
+      name: one of `NAMES`.
+      model: the config's `model`; `variant`, `drop_path` and `width` are read.
+      settings: of the layers; the variant brings its own batch norm.
 
-    @nn.compact
-    def __call__(self, x_BHWC: jax.Array, *, train: bool, frozen: bool) -> jax.Array:
-        for number, drop_path in enumerate(self.drop_paths):
-            x_BHWC = Block(
-                self.width,
-                self.bottleneck,
-                self.strides if number == 0 else 1,
-                drop_path,
-                self.dtype,
-                self.axis_name,
-                name=f"block{number}",
-            )(x_BHWC, train=train, frozen=frozen)
-        return x_BHWC
-
-
-class ResNet(nn.Module):
-    """Images (B, H, W, 3) to pooled features (B, C).
-
-    Attributes:
-      depths: blocks in each stage.
-      bottleneck: bottleneck blocks (ResNet-50 and deeper) or basic ones.
-      width: channels of the stem and the first stage; 64 is the published network.
-      drop_path: stochastic depth of the last block; it grows linearly from 0 at the first.
+    Raises:
+      InputError: there is no such variant.
     """
-
-    depths: tuple[int, ...]
-    bottleneck: bool
-    width: int = 64
-    drop_path: float = 0.0
-    dtype: Any = jnp.float32
-    axis_name: str | None = None
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """Names of the stages, from the image on."""
-        return ("stem", *(f"layer{number + 1}" for number in range(len(self.depths))))
-
-    @nn.compact
-    def __call__(
-        self, image_BHWC: jax.Array, *, train: bool, frozen: tuple[str, ...] = ()
-    ) -> jax.Array:
-        x_BHWC = Stem(self.width, self.dtype, self.axis_name, name="stem")(
-            image_BHWC, frozen=not train or "stem" in frozen
+    known = ("timm", "keras") if name == "resnet50" else ("timm",)
+    if (model.variant or "timm") not in known:
+        raise InputError(
+            f"model.variant is {model.variant!r}, but {name} has only {', '.join(known)}; set one "
+            "of these"
         )
-        last = max(sum(self.depths) - 1, 1)
-        start = 0
-        for number, (stage, depth) in enumerate(zip(self.stages[1:], self.depths, strict=True)):
-            x_BHWC = Layer(
-                width=self.width * 2**number,
-                bottleneck=self.bottleneck,
-                strides=1 if number == 0 else 2,
-                drop_paths=tuple(self.drop_path * (start + i) / last for i in range(depth)),
-                dtype=self.dtype,
-                axis_name=self.axis_name,
-                name=stage,
-            )(x_BHWC, train=train, frozen=not train or stage in frozen)
-            start += depth
-        return jnp.mean(x_BHWC, axis=(1, 2), dtype=jnp.float32)
+    is_keras = model.variant == "keras"
+    norm = KERAS if is_keras else Norm()
+    settings = dataclasses.replace(settings, norm=norm, padding="symmetric")
+    depths, bottleneck = RESNETS[name]
+    return resnet(depths, bottleneck, model.width, model.drop_path, is_keras, settings)
+
+
+def resnet(
+    depths: tuple[int, ...],
+    bottleneck: bool,
+    width: int,
+    drop_path: float,
+    keras: bool,
+    settings: Settings,
+) -> Backbone:
+    """A ResNet with `depths` blocks in its stages.
+
+    Args:
+      width: channels of the stem and, before its expansion, of the first stage; later ones double.
+      drop_path: of the last block; it grows linearly from 0 at the first.
+      keras: as in `Block`.
+    """
+    stages = [
+        Stage(
+            tuple(
+                Block(
+                    width * 2**stage,
+                    bottleneck,
+                    2 if stage > 0 and block == 0 else 1,
+                    rate,
+                    keras,
+                    settings,
+                    name=f"block{block}",
+                )
+                for block, rate in enumerate(rates)
+            ),
+            settings,
+            name=f"layer{stage + 1}",
+        )
+        for stage, rates in enumerate(drop_path_rates(drop_path, depths))
+    ]
+    return Backbone((Stem(width, keras, settings, name="stem"), *stages), settings=settings)
+
+
+def image_size(name: str) -> int:
+    """Side of the images that `name` was published for, in pixels."""
+    return 224
+
+
+def timm_architecture(architecture: str) -> tuple[str, str] | None:
+    """Our name and variant for timm's name of an architecture; None for one not built here."""
+    return (architecture, "timm") if architecture in NAMES else None
+
+
+def timm_name(layer: str) -> str:
+    """timm's name of a layer, or of the module whose output is a stage's.
+
+    Args:
+      layer: path inside the backbone: "layer1/block0/downsample_bn", "stem".
+    """
+    match layer.split("/"):
+        case ["stem"]:
+            return "maxpool"
+        case ["stem", inner]:
+            return inner
+        case [stage, block, *rest]:
+            path = f"{stage}.{block.removeprefix('block')}"
+            downsample = {"downsample_conv": "downsample.0", "downsample_bn": "downsample.1"}
+            return ".".join([path, *(downsample.get(inner, inner) for inner in rest)])
+    return layer
+
+
+def keras_name(layer: str) -> str:
+    """Keras's name of a layer of resnet50, or of the layer whose output is a stage's.
+
+    Keras counts stages from 2 and blocks from 1; the shortcut's layers have the number 0.
+
+    Args:
+      layer: path inside the backbone: "layer1/block0/downsample_bn", "stem".
+    """
+    match layer.split("/"):
+        case [""]:
+            return ""
+        case ["stem"]:
+            return "pool1_pool"
+        case ["stem", inner]:
+            return {"conv1": "conv1_conv", "bn1": "conv1_bn"}[inner]
+        case [stage]:
+            depth = RESNETS["resnet50"][0][int(stage.removeprefix("layer")) - 1]
+            return keras_name(f"{stage}/block{depth - 1}")
+        case [stage, block, *rest]:
+            number = int(stage.removeprefix("layer")) + 1
+            path = f"conv{number}_block{int(block.removeprefix('block')) + 1}"
+            return "_".join([path, *(map(_keras_inner, rest) if rest else ["out"])])
+    raise AssertionError
+
+
+def _keras_inner(layer: str) -> str:
+    if layer.startswith("downsample_"):
+        return f"0_{layer.removeprefix('downsample_')}"
+    return f"{layer[-1]}_{layer[:-1]}"

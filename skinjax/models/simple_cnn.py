@@ -1,64 +1,120 @@
-"""SimpleCNN: the reference project's small network, two convolutions and a dense layer."""
+"""SimpleCNN: the reference project's small networks, convolutions and a dense layer."""
 
+from dataclasses import field
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from skinjax.errors import InputError
-from skinjax.models.layers import Conv, average_pool
+from skinjax.models.backbone import Backbone, identity
+from skinjax.models.layers import Conv, Dense, Mode, Settings
+from skinjax.models.pooling import average_pool
+
+# Per model: channels of the convolutions, side of their kernel, and their stride.
+SIMPLE_CNNS = {
+    "simple_cnn": ((32, 64), 5, 2),
+    "simple_cnn4": ((32, 64, 128, 256), 3, 1),
+}
+NAMES = tuple(SIMPLE_CNNS)
+FEATURES = 256
+
+# The poolings, and in the smaller network the strides, divide the image's side by this.
+STRIDE = 16
 
 
 class ConvStage(nn.Module):
-    """5x5 stride-2 convolution, padded by 2 on every side; ReLU; 2x2 average pool."""
+    """Convolution, padded so that its stride alone sets the size; ReLU; 2x2 average pool.
+
+    Attributes:
+      smallest: side in pixels that the image must have.
+    """
 
     features: int
-    dtype: Any
+    kernel_size: int
+    strides: int
+    smallest: int
+    settings: Settings = field(default_factory=Settings)
 
     @nn.compact
-    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-        conv = Conv(self.features, 5, 2, use_bias=True, dtype=self.dtype, name="conv")
-        return average_pool(nn.relu(conv(x_BHWC)))
+    def __call__(self, x_BHWC: jax.Array, mode: Mode) -> jax.Array:
+        height, width = x_BHWC.shape[1:3]
+        if min(height, width) < self.smallest:
+            raise InputError(
+                f"images of {height} x {width} pixels are too small for SimpleCNN, which needs "
+                f"{self.smallest} x {self.smallest}; set data.image_size to {self.smallest} or more"
+            )
+        conv = Conv(
+            self.features,
+            self.kernel_size,
+            self.strides,
+            use_bias=True,
+            settings=self.settings,
+            name="conv",
+        )
+        y_BHWC = nn.relu(conv(x_BHWC))
+        return average_pool(y_BHWC, size=2, strides=2, lowering=self.settings.lowering)
 
 
 class DenseStage(nn.Module):
-    """Flatten, dense layer, ReLU: (B, H, W, C) to (B, features)."""
+    """Flatten, dense layer, ReLU: (B, H, W, C) to (B, features).
 
-    features: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-        x_BF = x_BHWC.reshape(x_BHWC.shape[0], -1)
-        return nn.relu(nn.Dense(self.features, dtype=self.dtype, name="dense")(x_BF))
-
-
-class SimpleCNN(nn.Module):
-    """Images (B, H, W, 3) to features (B, 256); it has no batch norm, so `frozen` does nothing.
-
-    Two convolutions (5x5, stride 2, padding 2 on every side), each with ReLU and average pool to a
-    quarter of the height and width, and a dense layer. This first dense layer has a ReLU of its
-    own: the reference describes it and the head's first one as two layers, and without a ReLU in
-    between they would be one linear map.
+    The ReLU is its own: the reference describes this layer and the head's first one as two layers,
+    and without a ReLU in between they would be one linear map.
     """
 
-    dtype: Any = jnp.float32
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """Names of the stages, from the image on."""
-        return ("conv1", "conv2", "dense")
+    features: int
+    settings: Settings = field(default_factory=Settings)
 
     @nn.compact
-    def __call__(
-        self, image_BHWC: jax.Array, *, train: bool, frozen: tuple[str, ...] = ()
-    ) -> jax.Array:
-        del train, frozen
-        if min(image_BHWC.shape[1:3]) < 16:
-            raise InputError(
-                f"simple_cnn needs images of at least 16x16 pixels, got {image_BHWC.shape[1:3]}"
-            )
-        x_BHWC = ConvStage(32, self.dtype, name="conv1")(image_BHWC)
-        x_BHWC = ConvStage(64, self.dtype, name="conv2")(x_BHWC)
-        return DenseStage(256, self.dtype, name="dense")(x_BHWC)
+    def __call__(self, x_BHWC: jax.Array, mode: Mode) -> jax.Array:
+        x_BF = x_BHWC.reshape(x_BHWC.shape[0], -1)
+        return nn.relu(Dense(self.features, settings=self.settings, name="dense")(x_BF))
+
+
+def build(name: str, model: ConfigDict, settings: Settings) -> Backbone:
+    """The backbone called `name`, for images of 16 x 16 pixels or more; it has no batch norm.
+
+    Args:
+      name: one of `NAMES`.
+      model: the config's `model`; `variant` and `drop_path` are read.
+      settings: of the layers.
+
+    Raises:
+      InputError: `model.variant` isn't "timm", or `drop_path` isn't 0.
+    """
+    if model.variant not in ("", "timm"):
+        raise InputError(
+            f"model.variant is {model.variant!r}, but {name} has no variants; leave it empty"
+        )
+    if model.drop_path:
+        raise InputError(
+            f"model.drop_path is {model.drop_path}, but {name} has no residual branch to drop; "
+            "leave it at 0"
+        )
+    widths, kernel_size, strides = SIMPLE_CNNS[name]
+    # A stage is one block; the argument after x, the mode, isn't an array.
+    stage: Any = nn.remat(ConvStage, static_argnums=(2,)) if settings.remat else ConvStage
+    stages = [
+        stage(
+            width,
+            kernel_size,
+            strides,
+            STRIDE if number == 1 else 1,
+            settings,
+            name=f"conv{number}",
+        )
+        for number, width in enumerate(widths, start=1)
+    ]
+    return Backbone((*stages, DenseStage(FEATURES, settings, name="dense")), identity, settings)
+
+
+def image_size(name: str) -> int:
+    """Side in pixels of the images that `name` is meant for."""
+    return 224
+
+
+def timm_architecture(architecture: str) -> tuple[str, str] | None:
+    """None: timm has no such network."""
+    return None

@@ -1,0 +1,53 @@
+"""A backbone: named stages from the image on, and a pooling at their end."""
+
+from collections.abc import Callable
+from dataclasses import field
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from skinjax.models.layers import Mode, Settings
+
+
+def global_average(x_BHWC: jax.Array) -> jax.Array:
+    """Mean over height and width in float32: (B, H, W, C) to (B, C)."""
+    return jnp.mean(x_BHWC, axis=(1, 2), dtype=jnp.float32)
+
+
+def first_token(x_BTC: jax.Array) -> jax.Array:
+    """The class token: (B, T, C) to (B, C)."""
+    return x_BTC[:, 0]
+
+
+def identity(x_BC: jax.Array) -> jax.Array:
+    """For a last stage that has pooled already."""
+    return x_BC
+
+
+class Backbone(nn.Module):
+    """Normalised images (B, H, W, 3) to features (B, C).
+
+    The output of each stage is its feature map; Flax's `capture_intermediates` gives it.
+
+    Attributes:
+      modules: the stages, each with a name, called as `stage(x, mode)`.
+      pool: from the last feature map to (B, C).
+    """
+
+    preserve_adopted_names = True  # the stages', when Flax takes them over
+
+    modules: tuple[nn.Module, ...]
+    pool: Callable[[jax.Array], jax.Array] = global_average
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages, from the image on."""
+        return tuple(str(module.name) for module in self.modules)
+
+    def __call__(self, image_BHWC: jax.Array, mode: Mode) -> jax.Array:
+        x = image_BHWC.astype(self.settings.dtype)
+        for module in self.modules:
+            x = module(x, mode)
+        return self.pool(x)
