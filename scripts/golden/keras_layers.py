@@ -47,8 +47,8 @@ def base_model(application) -> keras.Model:
     loaded.
     """
     keras.backend.clear_session()
-    no_file = mock.patch.object(file_utils, "get_file", lambda *args, **kwargs: None)
-    no_weights = mock.patch.object(Functional, "load_weights", lambda *args, **kwargs: None)
+    no_file = mock.patch.object(file_utils, "get_file", return_value=None)
+    no_weights = mock.patch.object(Functional, "load_weights", return_value=None)
     with no_file, no_weights:
         return application(include_top=False, weights="imagenet", input_shape=(224, 224, 3))
 
@@ -92,7 +92,9 @@ def head_c_counts(base: keras.Model) -> dict[str, int]:
 def as_text(found: dict) -> str:
     """Returns JSON with one layer row a line."""
     text = json.dumps(found, indent=1)
-    for row in [row for net in found.values() if isinstance(net, dict) for row in net.get("layers", [])]:
+    for row in [
+        row for net in found.values() if isinstance(net, dict) for row in net.get("layers", [])
+    ]:
         text = text.replace(json.dumps(row, indent=1).replace("\n", "\n   "), json.dumps(row))
     return text + "\n"
 

@@ -10,6 +10,7 @@ that EfficientNet has its second Rescaling, and the pixels go through Keras's pr
 computation is in float64, as in timm_models.py.
 """
 
+import contextlib
 import pathlib
 import re
 import sys
@@ -118,9 +119,9 @@ def build(application, shape: tuple, include_top: bool, weights: pathlib.Path | 
     An input tensor lets a network with its top take small images. Dropout is switched off.
     """
     keras.backend.clear_session()
-    empty = mock.patch.object(keras.Model, "load_weights", lambda *args, **kwargs: None)
-    local = mock.patch.object(file_utils, "get_file", lambda *args, **kwargs: str(weights))
-    with local, empty if weights is None else mock.MagicMock():
+    local = mock.patch.object(file_utils, "get_file", return_value=str(weights))
+    empty = mock.patch.object(keras.Model, "load_weights", return_value=None)
+    with local, empty if weights is None else contextlib.nullcontext():
         model = application(
             include_top=include_top,
             weights="imagenet",
@@ -153,7 +154,7 @@ def file_layout(model, name: str) -> tuple[list[str], list[seeded_weights.Tensor
                 leaf = "depthwise_kernel"
             path = f"{published}/{leaf}:0"
             if name == "vgg16":
-                path = f"{published}_{ {'kernel': 'W', 'bias': 'b'}[leaf]}_1:0"
+                path = f"{published}_{ {'kernel': 'W', 'bias': 'b'}[leaf] }_1:0"
             dtype = "int64" if leaf == "count" else "float32"
             shape = tuple(weight.shape)
             tensors.append(seeded_weights.Tensor(f"{published} {path}", shape, dtype))
@@ -174,9 +175,17 @@ def statistics(model) -> list[np.ndarray]:
 def calibrated(model, image: np.ndarray, tensors: list, name: str) -> list:
     """Returns the tensors with their scales, as in timm_models.py.
 
-    VGG16 has no batch norm and takes pixels, so its first kernel is made small.
+    ResNet50 and VGG16 take pixels, so their first kernels are made smaller.
     """
-    scales = {tensor.name: 1 / 64 for tensor in tensors if "block1_conv1_W" in tensor.name}
+    first, *others = [tensor.name for tensor in tensors if not tensor.name.startswith("normal")]
+    scales = {first: 2**-6}
+    if norms(model):
+        scales = {first: 2**-11 if name == "resnet50" else 2**-5}
+    if name == "resnet50":
+        scales[others[0]] = 2**-5
+    for weight, tensor in zip(model.weights, tensors, strict=True):
+        if tensor.name in scales:
+            weight.assign(weight * scales[tensor.name])
     names = {layer.name for layer in model.layers}
     for layer in norms(model):
         block = layer.name.removesuffix("project_bn")
@@ -224,13 +233,18 @@ def stage_layers(model, name: str) -> dict[str, str]:
     """Returns the layers whose outputs are the stages' feature maps."""
     names = [layer.name for layer in model.layers]
     if name.startswith("efficientnet"):
-        last = {f"block{i}": [n for n in names if n.startswith(f"block{i}")][-1] for i in range(1, 8)}
+        last = {
+            f"block{i}": [n for n in names if n.startswith(f"block{i}")][-1] for i in range(1, 8)
+        }
         return {"stem": "stem_activation", **last, "top": "top_activation"}
     if name == "resnet50":
-        last = {f"layer{i}": [n for n in names if n.startswith(f"conv{i + 1}_")][-1] for i in range(1, 5)}
+        last = {
+            f"layer{i}": [n for n in names if n.startswith(f"conv{i + 1}_")][-1]
+            for i in range(1, 5)
+        }
         return {"stem": "pool1_pool", **last}
     if name == "inception_v3":
-        mixed = "5b 5c 5d 6a 6b 6c 6d 6e 7a 7b 7c".split()
+        mixed = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
         return {
             "stem": "max_pooling2d_1",
             **{f"mixed_{stage}": f"mixed{i}" for i, stage in enumerate(mixed)},

@@ -13,7 +13,9 @@ import pathlib
 import sys
 
 import numpy as np
-import timm_on_cpu  # noqa: F401  (must come before timm)
+import timm_on_cpu  # noqa: F401
+
+# isort: split
 import timm
 import torch
 
@@ -31,7 +33,9 @@ EFFICIENTNET_6 = {key: path for key, path in EFFICIENTNET.items() if key != "blo
 RESNET = {"stem": "maxpool", **{f"layer{i}": f"layer{i}" for i in range(1, 5)}}
 INCEPTION = {
     "stem": "Pool2",
-    **{f"mixed_{name}": f"Mixed_{name}" for name in "5b 5c 5d 6a 6b 6c 6d 6e 7a 7b 7c".split()},
+    **{f"mixed_5{letter}": f"Mixed_5{letter}" for letter in "bcd"},
+    **{f"mixed_6{letter}": f"Mixed_6{letter}" for letter in "abcde"},
+    **{f"mixed_7{letter}": f"Mixed_7{letter}" for letter in "abc"},
 }
 DENSENET = {
     "stem": "features.pool0",
@@ -132,10 +136,12 @@ def calibrated(model: torch.nn.Module, image: torch.Tensor) -> list[seeded_weigh
 
     Every batch norm's running variance is scaled, from the first to the last, to the variance that
     the image gives it, and the last norm of a residual branch is made small. Without both, the
-    activations grow from block to block until float32 has no right digits left.
+    activations grow from block to block until float32 has no right digits left. What the first
+    norm sees is small, so that its epsilon shows.
     """
-    scales = {f"{name}.weight": 0.3 for name in last_norms(model)}
     state = model.state_dict()
+    scales = {f"{name}.weight": 0.3 for name in last_norms(model)}
+    scales |= dict.fromkeys(before_first_norm(model), 2**-5)
     kinds = {key: str(tensor.dtype).removeprefix("torch.") for key, tensor in state.items()}
     tensors = [
         seeded_weights.Tensor(key, tuple(tensor.shape), kinds[key], scales.get(key, 1.0))
@@ -184,6 +190,19 @@ def last_norms(model: torch.nn.Module) -> list[str]:
         for name, module in model.named_modules()
         if type(module).__name__ in last and getattr(module, "has_skip", True)
     ]
+
+
+def before_first_norm(model: torch.nn.Module) -> list[str]:
+    """Returns the tensors to make small so that the epsilon of the first norm matters."""
+    layer, first = next(
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Conv2d)
+    )
+    names = [f"{layer}.{name}" for name, _ in first.named_parameters()]
+    tokens = [name for name in ("cls_token", "pos_embed") if hasattr(model, name)]
+    has_norm = norms(model) or any(isinstance(m, torch.nn.LayerNorm) for m in model.modules())
+    return names + tokens if has_norm else []
 
 
 def outputs(

@@ -58,6 +58,11 @@ class Preprocess:
             raise InputError(
                 f"config.data.resize is {data.resize!r}; it must be one of {', '.join(RESIZES)}"
             )
+        if data.image_size == 0:
+            raise InputError(
+                "config.data.image_size is 0, for the model's own size, and nothing has filled it"
+                " in: set it, or call skinjax.models.pretrained.resolve(config) first"
+            )
         if not MIN_SIZE <= data.image_size <= MAX_SIZE:
             raise InputError(
                 f"config.data.image_size is {data.image_size}; it must be {MIN_SIZE} to {MAX_SIZE}"

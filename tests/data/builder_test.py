@@ -231,8 +231,10 @@ def test_opens_a_prepared_folder_with_its_settings(config, raw_dir):
     shutil.rmtree(raw_dir)
     other = default_config()
     other.data.directory = str(first.store.parent)
+    other.data.image_size = 224
     with pytest.raises(InputError, match=r"prepared with another data\.image_size \(8, and 224"):
         builder.prepare(other)
+    other.data.image_size = 0
     other.data.folds = 5
     with pytest.raises(InputError, match=r"data\.folds is 5, and .* was prepared with 0"):
         builder.settled(other)
@@ -244,7 +246,7 @@ def test_opens_a_prepared_folder_with_its_settings(config, raw_dir):
     taken = builder.settled(other)
     assert (taken.data.image_size, taken.data.resize) == (8, "pad")
     assert taken.data.directory == str(first.directory)
-    assert other.data.image_size == 224
+    assert other.data.image_size == 0
     assert builder.prepare(taken) == first
     assert builder.planned_counts(taken)[0] == first.classes
 

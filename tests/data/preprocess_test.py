@@ -15,7 +15,9 @@ IMAGE_HWC = np.random.default_rng(0).integers(0, 256, (45, 60, 3), dtype=np.uint
 
 @pytest.fixture
 def data():
-    return default_config().data
+    data = default_config().data
+    data.image_size = 224
+    return data
 
 
 @pytest.mark.parametrize("shape", [(45, 60), (300, 200), (10, 500), (224, 224), (1, 1)])
@@ -46,7 +48,7 @@ def test_each_step_has_its_switch(data, name):
     assert tuple(apply.steps()) == (name,)
     assert apply.steps()[name] is getattr(dermoscopy, name)
     assert apply.settings()[name] is True
-    assert apply.settings() != Preprocess.from_config(default_config().data).settings()
+    assert apply.settings() != Preprocess().settings()
 
 
 def test_settings_come_back_from_json(data):
@@ -129,3 +131,9 @@ def test_checks_the_settings(data, changes, message):
 def test_takes_a_short_side_of_the_size_itself(data):
     data.update({"resize": "crop", "short_side": 224})
     assert Preprocess.from_config(data)(IMAGE_HWC).shape == (224, 224, 3)
+
+
+def test_an_image_size_that_is_left_to_the_model_must_be_resolved_first(data):
+    data.image_size = 0
+    with pytest.raises(InputError, match=r"image_size is 0, for the model's own size.*resolve"):
+        Preprocess.from_config(data)

@@ -14,6 +14,7 @@ from skinjax.explore import augmentation
 
 def test_shows_what_a_batch_of_the_train_step_holds():
     config = default_config()
+    config.normalize.update(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     config.seed = 7
     image_BHWC = np.random.default_rng(0).integers(0, 256, (3, 12, 12, 3), dtype=np.uint8)
     key_B = augment.example_keys(jax.random.key(7), 5, 0, 3)
@@ -28,6 +29,7 @@ def test_shows_what_a_batch_of_the_train_step_holds():
 
 def test_images_stay_as_they_are_with_augmentation_off():
     config = default_config()
+    config.normalize.update(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     for name in config.augment:
         config.augment[name] = (1.0, 1.0) if name == "crop_scale" else 0.0
     image_HWC = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)

@@ -296,6 +296,7 @@ def test_augmented_page(tmp_path):
     ]
     prepared = fake(tmp_path, ["a", "b"], [*rows, ("test", {})])
     config = default_config()
+    config.normalize.update(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     config.augment.hue = 0.0
     page = check_page(explore.augmented(config, prepared, tmp_path / "out"))
     assert len(page.images) == 1

@@ -18,12 +18,13 @@ from skinjax.models.pretrained import matching
 GOLDEN = Path(__file__).parents[1] / "golden"
 sys.path.insert(0, str(GOLDEN))
 import golden_file  # noqa: E402
+import seeded_weights  # noqa: E402
 
 TOLERANCE = 1e-4
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.npz"))
 
 # What is computed is the same at all levels; the lowest compiles in half the time.
-QUICK_COMPILE = {
+QUICK_COMPILE: dict[str, Any] = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
 }
@@ -63,8 +64,9 @@ class Network:
         """The golden's image; Keras's golden were given pixels, which are normalised here."""
         if not self.golden.pixels:
             return self.golden.image
-        mean, std = self.published.normalization.mean, self.published.normalization.std
-        return ((self.golden.image / 255 - np.float32(mean)) / np.float32(std)).astype(np.float32)
+        normalization = self.published.normalization
+        mean, std = np.asarray(normalization.mean), np.asarray(normalization.std)
+        return ((self.golden.image / 255 - mean) / std).astype(np.float32)
 
     def evaluate(self) -> dict[str, np.ndarray]:
         """Returns the logits and the stages' feature maps."""
@@ -112,7 +114,9 @@ class Network:
         loader_name = name.split(" ")[-1].removesuffix(":0")
         if self.published.name == "inception_v3" and self.golden.layers:
             number = int(re.findall(r"\d+", loader_name)[0])  # the published file counts from 1
-            loader_name = loader_name.replace(f"_{number}/", f"_{number - 1}/" if number > 1 else "/")
+            loader_name = loader_name.replace(
+                f"_{number}/", f"_{number - 1}/" if number > 1 else "/"
+            )
         return loader_name
 
 
@@ -125,6 +129,21 @@ def compiled(forward: Any, variables: Any, image: np.ndarray) -> Any:
 def relative(found: np.ndarray, reference: np.ndarray) -> float:
     """Returns the largest difference over the largest reference."""
     return float(np.abs(found - reference).max() / np.abs(reference).max())
+
+
+def test_every_network_has_a_golden_file() -> None:
+    goldens = {name.split("-")[0] for name in NAMES}
+    assert goldens == {name for name in models.families() if not name.startswith("simple_cnn")}
+
+
+def test_seeded_values_are_those_the_goldens_were_made_with() -> None:
+    # If NumPy's raw stream changed, all the comparisons below would fail without saying why.
+    weight = seeded_weights.values(seeded_weights.Tensor("conv.weight", (1, 4, 1, 1)), seed=1)
+    np.testing.assert_allclose(
+        weight.ravel(), [-0.4826675, 0.6953197, 0.6840695, -0.8967216], rtol=1e-6
+    )
+    image = seeded_weights.images((2, 3, 2, 3), seed=1)
+    assert image[:, -1, -1].tolist() == [[170, 27, 205], [232, 232, 135]]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -140,6 +159,8 @@ def test_parity_of_the_lowering_for_the_cpu(name: str, tmp_path: Path) -> None:
 def check(network: Network) -> None:
     """Compares everything that the golden file has."""
     golden = network.golden
+    assert not network.report.unexpected
+    assert network.report.head == ("eval/logits" in golden.map_shapes)
     found = network.evaluate()
     assert tuple(golden.stages) == network.model.backbone.stages
     errors = {}
@@ -160,4 +181,6 @@ def check(network: Network) -> None:
         for row, statistic in enumerate(golden.statistics_names):
             errors[f"train/{statistic}"] = relative(of_batch[0][row], of_batch[1][row])
     wrong = {key: f"{error:.1e}" for key, error in errors.items() if not error < TOLERANCE}
-    assert not wrong, f"{len(wrong)} of {len(errors)}, from the stem on: {dict(list(wrong.items())[:6])}"
+    assert not wrong, (
+        f"{len(wrong)} of {len(errors)}, from the stem on: {dict(list(wrong.items())[:6])}"
+    )

@@ -153,7 +153,7 @@ def _described(weights: Path, config: Path, origin: str) -> Published:
 
 def _ours(architecture: str, origin: str) -> tuple[str, str]:
     """Our name and variant for timm's architecture."""
-    for family in dict.fromkeys(models.families().values()):
+    for family in models.families().values():
         found: tuple[str, str] | None = family.timm_architecture(architecture)
         if found is not None:
             return found

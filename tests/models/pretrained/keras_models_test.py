@@ -44,7 +44,11 @@ VGG16 = kernels(
 def efficientnet(depths: tuple[int, ...], top: int) -> dict[str, tuple[int, ...]]:
     names = [f"block{s}{chr(97 + b)}_dwconv" for s, d in enumerate(depths, 1) for b in range(d)]
     found = {f"{name}/depthwise_kernel": (3, 3, 8, 1) for name in names}
-    return found | kernels("stem_conv", "block1a_se_reduce") | kernels("top_conv", shape=(1, 1, 9, top))
+    return (
+        found
+        | kernels("stem_conv", "block1a_se_reduce")
+        | kernels("top_conv", shape=(1, 1, 9, top))
+    )
 
 
 def inception(start: int = 0, count: int = 94) -> dict[str, tuple[int, ...]]:
@@ -224,5 +228,5 @@ def test_a_missing_layer_of_keras_is_named(resnet50, config, blank) -> None:
 def test_a_keras_file_of_another_network(resnet50, config) -> None:
     assert "resnet18" in models.families()
     config.model.name, config.model.pretrained = "resnet18", str(resnet50)
-    with pytest.raises(InputError, match="is resnet50, but config.model.name is resnet18"):
+    with pytest.raises(InputError, match=r"is resnet50, but config\.model\.name is resnet18"):
         find(config.model)

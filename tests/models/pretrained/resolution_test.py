@@ -69,7 +69,7 @@ def test_the_image_size_alone(config, folder, size) -> None:
 def test_another_network_stops(config, folder) -> None:
     config.model.pretrained = str(folder)
     config.model.name = "resnet18"
-    with pytest.raises(InputError, match="is resnet50, but config.model.name is resnet18"):
+    with pytest.raises(InputError, match=r"is resnet50, but config\.model\.name is resnet18"):
         pretrained.resolve(config)
 
 
