@@ -132,7 +132,9 @@ def _prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         runner = beam.runner([f"--runner={arguments.beam_runner}", *arguments.beam_option])
     elif arguments.beam_option:
         raise InputError("--beam_option needs --beam_runner=NAME")
-    prepared = builder.prepare(pretrained.resolve(config), runner)
+    if not config.data.image_size:
+        config = pretrained.resolve(config)
+    prepared = builder.prepare(config, runner)
     for split, counts in prepared.counts.items():
         shown = ", ".join(f"{name} {n}" for name, n in zip(prepared.classes, counts, strict=True))
         print(f"{split}: {sum(counts)} images ({shown})")

@@ -41,7 +41,10 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
       OSError: the disk is full or can't be written.
     """
     workdir = Path(workdir)
-    config = workdir_lib.recall(workdir, builder.settled(config))
+    config = builder.settled(config)
+    earlier = workdir_lib.config_path(workdir)
+    if earlier.is_file():
+        config = pretrained.follow(config, config_lib.load_config(earlier))
     parallel.initialize(config.parallel)
     config = parallel.main_process_first(lambda: pretrained.resolve(config))
     workdir_lib.check_config(workdir, config)
@@ -138,7 +141,10 @@ class _Loop:
         variables = self._experiment.init_variables()
         if self._published is not None:
             variables, report = pretrained.load(self._published, variables)
-            logging.info("%s", report)
+            logging.info(
+                "%s fills the backbone with %d tensors; %s", self._published.origin, report.filled,
+                report.describe_unused(),
+            )  # fmt: skip
         return self._experiment.init_state(first, variables), first
 
     def _restore(self) -> tuple[TrainState, phases.Phase] | None:

@@ -25,10 +25,6 @@ _MAY_CHANGE = (
 )
 
 
-# What `pretrained.resolve` fills in, and how it looks before.
-_LEFT_OPEN = {"data.image_size": 0, "model.variant": "", "normalize.mean": (), "normalize.std": ()}
-
-
 def config_path(workdir: Path) -> Path:
     """The resolved config of the run."""
     return workdir / "config.json"
@@ -47,25 +43,6 @@ def has_checkpoints(workdir: Path) -> bool:
 def evaluation_dir(workdir: Path, split: str) -> Path:
     """The folder of a split's predictions, metrics and plots."""
     return workdir / "evaluation" / split
-
-
-def recall(workdir: Path, config: ConfigDict) -> ConfigDict:
-    """The config with what the run in this folder settled on, in the fields that are left open.
-
-    So going on with a run doesn't ask the hub for its weights again.
-    """
-    path = config_path(workdir)
-    if not path.is_file():
-        return config
-    there = config_lib.load_config(path)
-    if any(config.model[name] != there.model[name] for name in ("name", "pretrained")):
-        return config
-    for name, left_open in _LEFT_OPEN.items():
-        if config_lib.read_field(config, name) == left_open:
-            section, field = name.split(".")
-            value = config_lib.read_field(there, name)
-            config = config_lib.with_fields(config, section, {field: config_lib.plain(value)})
-    return config
 
 
 def check_config(workdir: Path, config: ConfigDict) -> None:

@@ -44,9 +44,7 @@ def fetch(repository: str, revision: str) -> Snapshot:
     # By commit, so that both files are of the same one though the branch may move on.
     weights = _download(repository, commit, WEIGHTS, unreachable, revision)
     if unreachable:
-        logging.warning(
-            "%s: %s; its cached commit %s is used", repository, unreachable, commit[:12]
-        )
+        logging.info("%s: %s; its cached commit %s is used", repository, unreachable, commit[:12])
     return Snapshot(weights, config, commit)
 
 

@@ -142,7 +142,9 @@ def normalization(tensors: Tensors, name: str) -> Normalization:
         None,
     )
     if layer is None or f"{layer}/mean" not in tensors.shapes:
-        return dataclasses.replace(IMAGENET, origin="assumed: the file has no normalization layer")
+        return dataclasses.replace(
+            IMAGENET, origin="assumed to be ImageNet's, since the file has no normalization layer"
+        )
     mean = tensors.float32(f"{layer}/mean").reshape(-1)
     variance = tensors.float32(f"{layer}/variance").reshape(-1)
     if len(mean) != 3 or len(variance) != 3 or (variance <= 0).any():
@@ -155,7 +157,10 @@ def normalization(tensors: Tensors, name: str) -> Normalization:
     elif np.allclose(variance, np.square(IMAGENET.std), rtol=1e-3):
         std, origin = np.sqrt(variance), "its normalization layer, which holds the variance"
     else:
-        std, origin = np.sqrt(variance), "its normalization layer, adapted to other data"
+        std, origin = (
+            np.sqrt(variance),
+            "its normalization layer, adapted to other data: no 1/sqrt(std) is added",
+        )
     return Normalization(_numbers(mean), _numbers(std), origin)
 
 

@@ -44,6 +44,11 @@ class Report:
     unused: tuple[str, ...]
     unexpected: tuple[str, ...]
 
+    def describe_unused(self) -> str:
+        """Names what wasn't used, but for PyTorch's counters."""
+        names = [name for name in self.unused if not name.endswith(_COUNTER)]
+        return f"not used: {', '.join(names)}" if names else "every tensor of the file is used"
+
 
 def load(
     published: Published, variables: Mapping[str, Any], *, with_head: bool = False

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from absl import logging
 from ml_collections import ConfigDict
 
 from skinjax import models
@@ -37,6 +36,7 @@ class Published:
       variant: whose padding and batch norm, as `model.variant`.
       normalization: of the images that it was trained on.
       image_size: side in pixels of those images.
+      assumed: a line that says what of this isn't known but taken for granted; mostly empty.
     """
 
     path: Path
@@ -46,6 +46,7 @@ class Published:
     variant: str
     normalization: Normalization
     image_size: int
+    assumed: str = ""
 
 
 def find(model: ConfigDict) -> Published:
@@ -105,20 +106,22 @@ def _lone(path: Path, model: ConfigDict) -> Published:
     variant = model.variant or "timm"
     usual = normalization.usual(model.name, variant)
     size = models.image_size(model.name)
-    logging.warning(
-        "%s has no config.json beside it: it is taken for %s of variant %r, trained on images of "
-        "%d pixels with %s normalization, mean %s and std %s",
-        path, model.name, variant, size, usual.origin, usual.mean, usual.std,
-    )  # fmt: skip
-    return Published(path, "timm", str(path), model.name, variant, usual, size)
+    assumed = (
+        f"{path} has no {hub.CONFIG} beside it: it is taken for {model.name} of variant "
+        f"{variant!r}, trained on images of {size} pixels with {usual.origin} normalization, mean "
+        f"{usual.mean} and std {usual.std}"
+    )
+    return Published(path, "timm", str(path), model.name, variant, usual, size, assumed)
 
 
 def _keras(path: Path) -> Published:
     with open_keras(path) as tensors:
         name = keras_models.architecture(tensors)
         normal = keras_models.normalization(tensors, name)
-    logging.info("%s is Keras's %s; normalization: %s", path, name, normal.origin)
-    return Published(path, "keras", str(path), name, "keras", normal, models.image_size(name))
+    assumed = f"{path}: normalization is {normal.origin}" if "assumed" in normal.origin else ""
+    return Published(
+        path, "keras", str(path), name, "keras", normal, models.image_size(name), assumed
+    )
 
 
 def _described(weights: Path, config: Path, origin: str) -> Published:
@@ -142,13 +145,16 @@ def _described(weights: Path, config: Path, origin: str) -> Published:
     trained = trained if isinstance(trained, dict) else described
     usual = normalization.usual(name, variant)
     normal = _normalization(trained, origin)
-    if normal is None:
-        logging.warning(
-            "%s: its config.json has no mean and std; %s are assumed, %s and %s",
-            origin, usual.origin, usual.mean, usual.std,
-        )  # fmt: skip
+    assumed = (
+        ""
+        if normal
+        else (
+            f"{origin}: its {hub.CONFIG} has no mean and std; {usual.origin} are assumed, {usual.mean} "
+            f"and {usual.std}"
+        )
+    )
     size = _image_size(trained, origin) or models.image_size(name)
-    return Published(weights, "timm", origin, name, variant, normal or usual, size)
+    return Published(weights, "timm", origin, name, variant, normal or usual, size, assumed)
 
 
 def _ours(architecture: str, origin: str) -> tuple[str, str]:

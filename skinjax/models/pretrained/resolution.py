@@ -27,7 +27,9 @@ def resolve(config: ConfigDict) -> ConfigDict:
         return config
     if config.model.pretrained:
         published = find(config.model)
-        warn_of_differences(config, published)
+        if published.assumed:
+            logging.warning("%s", published.assumed)
+        _warn_of_differences(config, published)
         variant, size = published.variant, published.image_size
         normal = published.normalization
     else:
@@ -58,7 +60,7 @@ def follow(config: ConfigDict, resolved: ConfigDict) -> ConfigDict:
     return config
 
 
-def warn_of_differences(config: ConfigDict, published: Published) -> None:
+def _warn_of_differences(config: ConfigDict, published: Published) -> None:
     """Warns where explicit fields of the config aren't those of the checkpoint."""
     if config.model.variant and config.model.variant != published.variant:
         logging.warning(
