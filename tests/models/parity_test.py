@@ -21,13 +21,12 @@ import golden_file  # noqa: E402
 import seeded_weights  # noqa: E402
 
 TOLERANCE = 1e-4
-NAMES = sorted(path.stem for path in GOLDEN.glob("*.npz"))
+NAMES = sorted(
+    path.stem for path in GOLDEN.glob("*.npz") if path.stem.split("-")[0] in models.families()
+)
 
-# What is computed is the same at all levels; the lowest compiles in half the time.
-QUICK_COMPILE: dict[str, Any] = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
+# What is computed is the same at all levels; this one compiles in half the time.
+QUICK_COMPILE: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
 
 class Network:
@@ -44,9 +43,13 @@ class Network:
             shapes = jax.eval_shape(
                 lambda image: self.model.init(jax.random.key(0), image, train=False), self.image
             )
-            self.variables, self.report = pretrained.load(self.published, shapes, with_head=True)
+            loaded, self.report = pretrained.load(self.published, shapes, with_head=True)
         finally:
             path.unlink()  # pytest would keep it, all of them several gigabytes
+        # A file without a classifier leaves the head's shapes; nothing is compared behind it.
+        self.variables = jax.tree.map(
+            lambda leaf: leaf if isinstance(leaf, np.ndarray) else np.zeros(leaf.shape), loaded
+        )
 
     @staticmethod
     def _config(name: str, path: Path, lowering: str) -> ConfigDict:
