@@ -4,8 +4,8 @@
 
 Writes a .safetensors file with timm's names and random values into --work, once, and loads it
 several times, each time in a process of its own. Prints one table: seconds from the path to
-variables, with the file in the page cache, and the peak of resident memory above what the process
-had before, in times the file's size. Needs Linux, for /proc.
+variables, with the file in the page cache; the processor's share of them; and the peak of resident
+memory above what the process had before, in times the file's size. Needs Linux, for /proc.
 """
 
 import argparse
@@ -53,7 +53,8 @@ def main() -> None:
     size = path.stat().st_size
     print(f"{path.name}: {size / 1e6:.1f} MB, median (largest) of {arguments.rounds}")
     print(f"| what | measured |\n{'|---' * 2}|")
-    for what, unit, scale in (("seconds", "s", 1), ("peak", "times the file", size)):
+    units = (("seconds", "s", 1), ("processor", "s", 1), ("peak", "times the file", size))
+    for what, unit, scale in units:
         values = [one[what] / scale for one in found]
         print(f"| {what} | {statistics.median(values):.2f} ({max(values):.2f}) {unit} |")
 
@@ -87,12 +88,14 @@ def _measure(path: Path) -> dict[str, float]:
     shapes = _shapes()
     path.read_bytes()
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on
-    before, start = _memory("VmRSS"), time.perf_counter()
+    before, start, start_cpu = _memory("VmRSS"), time.perf_counter(), time.process_time()
     published = pretrained.find(config.model)
     variables, report = pretrained.load(published, shapes, with_head=True)
-    seconds = time.perf_counter() - start
-    assert report.head and not report.unexpected and variables
-    return {"seconds": seconds, "peak": _memory("VmHWM") - before}
+    seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+    assert variables
+    assert report.head
+    assert not report.unexpected
+    return {"seconds": seconds, "processor": cpu, "peak": _memory("VmHWM") - before}
 
 
 def _memory(field: str) -> int:

@@ -236,11 +236,15 @@ def build(name: str, model: ConfigDict, settings: Settings) -> Backbone:
             f"model.drop_path is {model.drop_path}, but {name} has no residual branch to drop; "
             "leave it at 0"
         )
-    keras = model.variant == "keras"
+    return inception(MIXES, model.variant == "keras", settings)
+
+
+def inception(mixes: dict[str, Mix], keras: bool, settings: Settings) -> Backbone:
+    """The stem and the mixed stages `mixes`, as in Keras or as in timm."""
     settings = dataclasses.replace(settings, norm=KERAS if keras else TIMM)
     # A stage is one block; the argument after x, the mode, isn't an array.
     mixed: Any = nn.remat(Mixed, static_argnums=(2,)) if settings.remat else Mixed
-    stages = [mixed(mix, keras, settings, name=stage) for stage, mix in MIXES.items()]
+    stages = [mixed(mix, keras, settings, name=stage) for stage, mix in mixes.items()]
     return Backbone((Stem(not keras, settings, name="stem"), *stages), settings=settings)
 
 
@@ -264,14 +268,12 @@ def timm_name(layer: str) -> str:
     Args:
       layer: path inside the backbone: "stem/conv2d_1a_3x3/conv", "mixed_5b/branch1x1/bn".
     """
-    match layer.split("/"):
-        case ["stem"]:
-            return "Pool2"
-        case ["stem", conv, *rest]:
-            return ".".join([conv.capitalize(), *rest])
-        case [stage, *rest]:
-            return ".".join([stage.capitalize(), *rest])
-    raise AssertionError
+    if layer == "stem":
+        return "Pool2"
+    return ".".join(
+        part if part in ("conv", "bn") or part.startswith("branch") else part.capitalize()
+        for part in layer.removeprefix("stem/").split("/")
+    )
 
 
 def keras_name(layer: str) -> str:
@@ -283,10 +285,10 @@ def keras_name(layer: str) -> str:
     Args:
       layer: path inside the backbone: "stem/conv2d_1a_3x3/conv", "mixed_5b/branch1x1/bn".
     """
-    if "/" not in layer:
-        return {"": "", "stem": "max_pooling2d_1"}.get(layer) or (
-            f"mixed{list(MIXES).index(layer)}"
-        )
+    if layer == "stem":
+        return "max_pooling2d_1"
+    if layer in MIXES:
+        return f"mixed{list(MIXES).index(layer)}"
     unit, kind = layer.rsplit("/", 1)
     number = _creation_order().index(unit)
     name = {"conv": "conv2d", "bn": "batch_normalization"}[kind]

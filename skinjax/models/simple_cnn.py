@@ -5,12 +5,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from skinjax.errors import InputError
 from skinjax.models.backbone import Backbone, identity
 from skinjax.models.layers import Conv, Dense, Mode, Settings
-from skinjax.models.pooling import average_pool
 
 # Per model: channels of the convolutions, side of their kernel, and their stride.
 SIMPLE_CNNS = {
@@ -53,8 +53,19 @@ class ConvStage(nn.Module):
             settings=self.settings,
             name="conv",
         )
-        y_BHWC = nn.relu(conv(x_BHWC))
-        return average_pool(y_BHWC, size=2, strides=2, lowering=self.settings.lowering)
+        return halve(nn.relu(conv(x_BHWC)))
+
+
+def halve(x_BHWC: jax.Array) -> jax.Array:
+    """2x2 average pool with stride 2; an odd last row or column is left out.
+
+    `pooling.average_pool` sums in another order, and a run of an earlier version would no longer
+    be repeated bit by bit.
+    """
+    batch, height, width, channels = x_BHWC.shape
+    x_BHWC = x_BHWC[:, : height // 2 * 2, : width // 2 * 2]
+    x_BHxWxC = x_BHWC.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    return jnp.mean(x_BHxWxC, axis=(2, 4))
 
 
 class DenseStage(nn.Module):

@@ -1,13 +1,14 @@
 """Each backbone against what timm, or Keras, computes with the same weights: tests/golden."""
 
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
+import golden_file
 import jax
 import numpy as np
 import pytest
+import seeded_weights
 from ml_collections import ConfigDict
 
 from skinjax import models
@@ -16,10 +17,6 @@ from skinjax.models import pretrained
 from skinjax.models.pretrained import matching
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-sys.path.insert(0, str(GOLDEN))
-import golden_file  # noqa: E402
-import seeded_weights  # noqa: E402
-
 TOLERANCE = 1e-4
 NAMES = sorted(
     path.stem for path in GOLDEN.glob("*.npz") if path.stem.split("-")[0] in models.families()

@@ -145,14 +145,12 @@ def _described(weights: Path, config: Path, origin: str) -> Published:
     trained = trained if isinstance(trained, dict) else described
     usual = normalization.usual(name, variant)
     normal = _normalization(trained, origin)
-    assumed = (
-        ""
-        if normal
-        else (
-            f"{origin}: its {hub.CONFIG} has no mean and std; {usual.origin} are assumed, {usual.mean} "
-            f"and {usual.std}"
+    assumed = ""
+    if normal is None:
+        assumed = (
+            f"{origin}: its {hub.CONFIG} has no mean and std; {usual.origin} are assumed, "
+            f"{usual.mean} and {usual.std}"
         )
-    )
     size = _image_size(trained, origin) or models.image_size(name)
     return Published(weights, "timm", origin, name, variant, normal or usual, size, assumed)
 

@@ -183,6 +183,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         hub = self.hub
+        if "/resolve/" not in self.path:  # what else the library asks of a hub
+            return self._refuse(404, "")
         hub.got.append((self.command, self.path, self.headers.get("Range")))
         owner, name, revision, file = self.path.strip("/").replace("/resolve/", "/").split("/")
         if hub.status != 200:
@@ -231,6 +233,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: Path) -> Iterat
     template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "harnesses.json"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
     yield hub

@@ -44,6 +44,7 @@ def test_a_tag_is_a_revision(hub) -> None:
 def test_what_is_cached_serves_when_nobody_answers(hub, monkeypatch, caplog) -> None:
     from huggingface_hub import close_session, constants
 
+    caplog.set_level("INFO")
     first = hub_lib.fetch(REPOSITORY, "main")
     template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)

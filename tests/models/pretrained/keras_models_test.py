@@ -141,7 +141,7 @@ def test_impossible_variances_are_named(variance) -> None:
 def test_efficientnet_without_the_layer_is_taken_for_imagenets() -> None:
     normal = keras_models.normalization(file_of({}), "efficientnet_b0")
     assert normal.std == (0.229, 0.224, 0.225)
-    assert normal.origin.startswith("assumed")
+    assert normal.origin.startswith("assumed to be ImageNet's")
 
 
 def test_caffes_normalization_is_on_red_first_and_on_one() -> None:

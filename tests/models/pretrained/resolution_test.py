@@ -73,6 +73,17 @@ def test_another_network_stops(config, folder) -> None:
         pretrained.resolve(config)
 
 
+def test_what_is_assumed_of_a_lone_file_is_said_once(config, folder, caplog) -> None:
+    (folder / "config.json").unlink()
+    config.model.pretrained = str(folder / "model.safetensors")
+    resolved = pretrained.resolve(config)
+    assert fields(resolved)[0] == "timm"
+    pretrained.resolve(resolved)
+    pretrained.find(resolved.model)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "has no config.json beside it" in caplog.text
+
+
 def test_a_resumed_run_follows_its_first_start(config, folder) -> None:
     config.model.pretrained = str(folder)
     first = pretrained.resolve(config)
