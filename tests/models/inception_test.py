@@ -139,6 +139,7 @@ def test_names_are_keras_s(keras_shapes: dict[str, tuple[int, ...]]) -> None:
         "conv2d_4": (3, 3, 80, 192),
         "conv2d_7": (5, 5, 48, 64),
         "conv2d_26": (3, 3, 288, 384),
+        "conv2d_32": (1, 7, 128, 128),
         "conv2d_36": (1, 7, 128, 128),
         "conv2d_70": (1, 1, 768, 192),
         "conv2d_87": (1, 3, 384, 384),
@@ -210,6 +211,14 @@ def test_remat_keeps_gradients(gradients: dict[bool, Any]) -> None:
     (value, plain), (remat_value, remat) = gradients[False], gradients[True]
     np.testing.assert_allclose(remat_value, value, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), plain, remat)
+
+
+def test_remat_of_every_mixed_stage() -> None:
+    jaxpr = jax.make_jaxpr(tiny(remat=True).apply, static_argnums=2)(
+        shapes(tiny(), images()), images(), EVALUATION
+    )
+    names = [equation.primitive.name for equation in jaxpr.eqns]
+    assert len([name for name in names if name.startswith(("remat", "checkpoint"))]) == 2
 
 
 def test_bfloat16_is_close() -> None:

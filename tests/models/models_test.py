@@ -114,6 +114,8 @@ def test_every_network_says_its_image_size(name: str) -> None:
         ("resnet18", "timm", 20, 1e-5, 0.9, True),
         ("resnet50", "timm", 53, 1e-5, 0.9, True),
         ("resnet50", "keras", 53, 1.001e-5, 0.99, False),
+        ("inception_v3", "", 94, 1e-3, 0.9, True),
+        ("inception_v3", "keras", 94, 1e-3, 0.99, False),
     ],
 )
 def test_batch_norm_has_the_published_settings(
@@ -127,7 +129,7 @@ def test_batch_norm_has_the_published_settings(
         return call(*args, **kwargs)
 
     with nn.intercept_methods(watch):
-        variables_of(create(config(name=name, variant=variant), num_classes=2, axis_name=None), 32)
+        variables_of(create(config(name=name, variant=variant), num_classes=2, axis_name=None), 96)
     assert len(norms) == num_norms
     settings = {norm.settings.norm for norm in norms.values()}
     assert {(one.epsilon, one.momentum, one.unbiased) for one in settings} == {

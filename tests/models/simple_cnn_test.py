@@ -86,6 +86,11 @@ def test_gradients_reach_every_parameter_and_remat_keeps_them() -> None:
     assert len(jax.tree.leaves(plain)) == 10
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), plain, remat)
     assert all(np.abs(leaf).max() > 1e-6 for leaf in jax.tree.leaves(plain))
+    model = built("simple_cnn4", Settings(remat=True))
+    shapes = jax.eval_shape(lambda: initialised(model, image_BHWC))
+    jaxpr = jax.make_jaxpr(model.apply, static_argnums=2)(shapes, image_BHWC, TRAINING)
+    names = [equation.primitive.name for equation in jaxpr.eqns]
+    assert len([name for name in names if name.startswith(("remat", "checkpoint"))]) == 4
 
 
 def test_bfloat16_is_close() -> None:

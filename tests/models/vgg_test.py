@@ -212,6 +212,30 @@ def test_frozen_batch_norm_keeps_its_statistics(training: dict[bool, Any]) -> No
             assert np.array_equal(leaf, was) == path.startswith("block2/unit1/"), path
 
 
+def test_a_block_computed_by_hand() -> None:
+    block, x_BHWC = vgg.Block(2, 1, False), images(4)
+    variables = drawn(block, x_BHWC)
+    conv = variables["params"]["conv1"]
+    padded = np.pad(x_BHWC, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    want_BHWC = np.zeros((4, 2, 2, 2))
+    for i, j in np.ndindex(4, 4):
+        window = padded[:, i : i + 3, j : j + 3]
+        value_BC = np.einsum("bhwc,hwcn->bn", window, conv["kernel"]) + conv["bias"]
+        # From zero on: the maximum of a ReLU.
+        want_BHWC[:, i // 2, j // 2] = np.maximum(want_BHWC[:, i // 2, j // 2], value_BC)
+    got_BHWC: Any = block.apply(variables, x_BHWC, EVALUATION)
+    np.testing.assert_allclose(got_BHWC, want_BHWC, rtol=1e-4, atol=1e-5)
+    assert (want_BHWC == 0).any()
+
+
+def test_remat_of_every_block() -> None:
+    jaxpr = jax.make_jaxpr(tiny(remat=True).apply, static_argnums=2)(
+        shapes(tiny(), images()), images(), EVALUATION
+    )
+    names = [equation.primitive.name for equation in jaxpr.eqns]
+    assert len([name for name in names if name.startswith(("remat", "checkpoint"))]) == 2
+
+
 def test_bfloat16_is_close() -> None:
     variables, x_BHWC = drawn(tiny(False), images()), images()
 

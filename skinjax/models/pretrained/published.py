@@ -59,6 +59,12 @@ def find(model: ConfigDict) -> Published:
     Raises:
       InputError: there is none, it is of another network than `model.name`, or of none known.
     """
+    family = models.families().get(model.name)
+    if family is not None and not hasattr(family, "timm_name"):
+        raise InputError(
+            f"there are no published weights of {model.name}; train it from scratch with "
+            "--config.model.pretrained="
+        )
     found = _find(model)
     if found.name != model.name:
         raise InputError(

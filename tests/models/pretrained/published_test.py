@@ -166,3 +166,8 @@ def test_names_that_are_nothing(config, tmp_path, folder) -> None:
 def test_a_home_folder_is_found(config, folder, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(folder.parent))
     assert found(config, "~/clone").path == folder / "model.safetensors"
+
+
+def test_networks_without_published_weights_say_so(config, folder) -> None:
+    config.model.name = "simple_cnn"
+    assert "no published weights of simple_cnn" in message(config, folder)
