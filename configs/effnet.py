@@ -23,7 +23,6 @@ def get_config() -> ConfigDict:
     config = default_config()
     config.model.name = "efficientnet_b0"
     config.model.pretrained = "timm/efficientnet_b0.ra_in1k"
-    config.data.image_size = 224
     config.epochs = 30
     config.batch_size = 32
     config.optimizer.learning_rate = 5e-4

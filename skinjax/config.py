@@ -82,6 +82,8 @@ def phase(trainable: tuple[str, ...], epochs: int, learning_rate_factor: float =
       epochs: length; warm-up and cosine run within it.
       learning_rate_factor: multiplies `optimizer.learning_rate`.
     """
+    if isinstance(trainable, str) or not all(isinstance(entry, str) for entry in trainable):
+        raise InputError(f"phase({trainable!r}, ...): expected a tuple of names, as ('head',)")
     return ConfigDict(
         {
             "trainable": tuple(trainable),
@@ -239,6 +241,8 @@ def _parallel() -> ConfigDict:
             # Without a GPU: how many devices the CPU is made into, 0 for one. XLA leaves cores idle
             # on small networks, and a device for each core does not.
             "cpu_devices": 0,
+            # Without a GPU: reuse what a step has freed for the next one. Faster, more memory.
+            "keep_freed_memory": True,
             "deterministic": False,  # XLA's deterministic operations on a GPU
             "distributed": False,  # several processes: jax.distributed.initialize
             "coordinator_address": "",  # host:port; empty asks Slurm or Kubernetes
@@ -278,12 +282,18 @@ def check(config: ConfigDict) -> None:
             raise InputError(f"config.{name} is {value}; it must be in [0, 1)")
     mean, std = config.normalize.mean, config.normalize.std
     unset = len(mean) == len(std) == 0
+    numbers = all(isinstance(value, int | float) for value in (*mean, *std))
     if not unset and not (
-        len(mean) == len(std) == 3 and np.isfinite([*mean, *std]).all() and min(std) > 0
+        numbers and len(mean) == len(std) == 3 and np.isfinite([*mean, *std]).all() and min(std) > 0
     ):
         raise InputError(
             f"config.normalize has mean {mean} and std {std}; each must be three finite numbers, "
             "one for each of red, green and blue, and std above zero, or both empty"
+        )
+    if not all(isinstance(entry, str) for entry in config.trainable):
+        raise InputError(
+            f"config.trainable is {config.trainable}; expected stages or paths of layers, as "
+            "('head', 'block7')"
         )
     for i, one in enumerate(config.phases):
         if not isinstance(one, ConfigDict) or set(one) != set(phase(("*",), epochs=1)):

@@ -3,6 +3,7 @@
 import numpy as np
 from ml_collections import ConfigDict
 
+from skinjax import config as config_lib
 from skinjax import config_file, evaluate, parallel, phases, summary
 from skinjax import experiment as experiment_lib
 from skinjax.data import builder, pipeline
@@ -16,7 +17,9 @@ def describe(config: ConfigDict) -> str:
     Raises:
       InputError: as `train.train` would.
     """
-    config = pretrained.resolve(builder.settled(config))
+    config = builder.settled(config)
+    config_lib.check(config)
+    config = pretrained.resolve(config)
     parallel.initialize(config.parallel)
     experiment_lib.check(config)
     classes, counts = builder.planned_counts(config)

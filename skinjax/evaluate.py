@@ -12,6 +12,7 @@ import numpy as np
 from skinjax import checkpoint, logs, metrics, parallel, predictions, report
 from skinjax import workdir as workdir_lib
 from skinjax.data import builder, pipeline, splits
+from skinjax.data.prepared import open_prepared
 from skinjax.errors import InputError, NonFiniteLossError
 from skinjax.experiment import Experiment
 
@@ -107,7 +108,8 @@ def evaluate(
       which: "best", "latest" or a step.
       split: "train", "val" or "test".
       raw_dir, prepared_dir: in place of those of the config, where the data has moved.
-      data: the prepared data set itself, so that the raw files aren't needed.
+      data: the prepared data set itself, so that the raw files aren't needed. An imported model
+        has no other.
 
     Returns:
       The metrics, as in `metrics.json`.
@@ -134,6 +136,8 @@ def evaluate(
     parallel.initialize(config.parallel)
     step = checkpointer.choose(which)
     about = checkpointer.describe(step)
+    if not about.fingerprint:
+        config = _with_data(config)
     prepared = _prepared_data(config, about)
     experiment = Experiment.create(config, about.classes, np.array(prepared.counts["train"]))
     variables = experiment.mapper.replicate(checkpointer.restore_variables(step))
@@ -157,9 +161,26 @@ def evaluate(
     return computed
 
 
+def _with_data(config: Any) -> Any:
+    """The config of an imported model, which has no data of its own, with those of `--data`."""
+    if not config.data.directory:
+        raise InputError(
+            "the model was imported, so it has no data of its own: give --data, the folder of a "
+            "prepared data set of its classes"
+        )
+    size = open_prepared(Path(config.data.directory)).image_size
+    if size != config.data.image_size:
+        raise InputError(
+            f"--data={config.data.directory} has images of {size} pixels, and the model takes "
+            f"{config.data.image_size}: prepare with --config.data.image_size="
+            f"{config.data.image_size}"
+        )
+    return builder.settled(config)
+
+
 def _prepared_data(config: Any, about: checkpoint.Description) -> builder.PreparedDataset:
     prepared = builder.prepare(config)
-    if prepared.fingerprint != about.fingerprint:
+    if about.fingerprint and prepared.fingerprint != about.fingerprint:
         raise InputError(
             f"the data in {config.data.raw_dir or config.data.dataset} is not what the checkpoint "
             f"was trained on (fingerprint {prepared.fingerprint[:12]}, then "

@@ -13,7 +13,7 @@ from flax import linen as nn
 from flax.training.dynamic_scale import DynamicScale
 from ml_collections import ConfigDict
 
-from skinjax import augment, losses, metrics, models, optimizer, parallel
+from skinjax import augment, losses, metrics, models, optimizer, parallel, phases
 from skinjax import config as config_lib
 from skinjax.data import splits
 from skinjax.errors import InputError
@@ -32,7 +32,8 @@ def check(config: ConfigDict) -> None:
     metrics.direction(config.checkpoint.metric)
     augment.check(config.augment)
     losses.from_config(config.loss)
-    models.create(config.model, num_classes=2, axis_name=None)
+    model = models.create(config.model, num_classes=2, axis_name=parallel.AXIS)
+    phases.select_all(config, Layers.of(_shapes(config, model), model.stages))
     devices = parallel.select_devices(config.parallel.num_devices)
     parallel.check_batch_size(config.batch_size, len(devices))
 
@@ -83,23 +84,22 @@ class Experiment:
 
     def init_variables(self) -> dict[str, Params]:
         """Draws the initial `params` and `batch_stats` from the config's seed."""
-        variables = jax.jit(self._init)(jax.random.key(self.config.seed))
+        init = functools.partial(_init, self.config, self.model)
+        variables = jax.jit(init)(jax.random.key(self.config.seed))
         return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
     def variable_shapes(self) -> dict[str, Params]:
         """The shapes and dtypes of `init_variables`, without computing anything."""
-        variables = jax.eval_shape(self._init, jax.random.key(0))
-        return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+        return self._variable_shapes
+
+    @functools.cached_property
+    def _variable_shapes(self) -> dict[str, Params]:
+        return _shapes(self.config, self.model)
 
     @functools.cached_property
     def layers(self) -> Layers:
         """The model's layers."""
         return Layers.of(self.variable_shapes(), self.model.stages)
-
-    def _init(self, key: jax.Array) -> Any:
-        size = self.config.data.image_size
-        # Without training, so that batch norm does not ask for the mapped axis.
-        return self.model.init(key, jnp.zeros((1, size, size, 3)), train=False)
 
     def optimizer(self, phase: Phase) -> optax.GradientTransformation:
         """The optax transformation of a phase."""
@@ -151,6 +151,17 @@ class Experiment:
             axis_name=parallel.AXIS,
         )
         return self.mapper.map(step)
+
+
+def _init(config: ConfigDict, model: nn.Module, key: jax.Array) -> Any:
+    size = config.data.image_size
+    # Without training, so that batch norm does not ask for the mapped axis.
+    return model.init(key, jnp.zeros((1, size, size, 3)), train=False)
+
+
+def _shapes(config: ConfigDict, model: nn.Module) -> dict[str, Params]:
+    variables = jax.eval_shape(functools.partial(_init, config, model), jax.random.key(0))
+    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 
 def memory_estimate(experiment: Experiment, phase: Phase) -> dict[str, int]:

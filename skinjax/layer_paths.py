@@ -57,8 +57,8 @@ def select(entries: Sequence[str], layers: Layers, *, origin: str) -> tuple[str,
     """The layers that a description names, in the order of `layers`.
 
     Args:
-      entries: each "*" for all layers, a stage, or a path of layers in which * and ? stand for
-        anything ("backbone/block5/*/bn_*"); a path means all that is below it too.
+      entries: each "*" for all layers, "backbone", a stage, or a path of layers in which * and ?
+        stand for anything ("backbone/block5/*/bn_*"); a path means all that is below it too.
       layers: of the network.
       origin: the config field, for messages.
 
@@ -88,5 +88,5 @@ def _hint(entry: str, layers: Layers) -> str:
 
 def _matches(entry: str, layer: str) -> bool:
     if "/" not in entry:
-        return entry in ("*", stage_of(layer))
+        return entry in ("*", stage_of(layer), layer.split("/")[0])
     return fnmatchcase(layer, entry) or fnmatchcase(layer, f"{entry}/*")

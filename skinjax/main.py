@@ -175,7 +175,10 @@ def _explore(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     if arguments.config:
         config = config_file.load(arguments.config, overrides)
         config.data.directory = arguments.data or config.data.directory
-        config = pretrained.resolve(builder.settled(config))
+        config = builder.settled(config)
+        if config.data.image_size:  # all that it would need the weights for
+            config.model.pretrained = ""
+        config = pretrained.resolve(config)
         prepared = builder.prepare(config)
     else:
         prepared = open_prepared(Path(arguments.data))

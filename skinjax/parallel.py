@@ -1,5 +1,6 @@
 """The one place that maps a step over devices and processes."""
 
+import ctypes
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -16,6 +17,28 @@ from skinjax.errors import InputError
 AXIS = "batch"  # the mapped axis over which the steps reduce
 
 
+def _computes_on_cpu() -> bool:
+    """Guesses it without starting JAX, which would be too late."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    return platforms == "cpu" or not (platforms or os.path.exists("/dev/nvidiactl"))
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc reuse freed memory in place of returning it to the system.
+
+    XLA allocates a step's buffers on the CPU anew in every step: gigabytes, which the system would
+    have to clear and to map page by page. It must come before JAX's threads; elsewhere than with
+    glibc it does nothing.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return
+    mmap_max, trim_threshold, arena_max = -4, -1, -8  # from malloc.h
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, -1)  # no limit
+    mallopt(arena_max, 1)  # other arenas than the main one can't hold large blocks
+
+
 def initialize(settings: ConfigDict) -> None:
     """Sets XLA's flags and joins the other processes; call before JAX touches a device.
 
@@ -25,6 +48,8 @@ def initialize(settings: ConfigDict) -> None:
     Raises:
       InputError: the processes can't find each other.
     """
+    if settings.keep_freed_memory and _computes_on_cpu():
+        keep_freed_memory()
     flags = os.environ.get("XLA_FLAGS", "")
     wanted = ["--xla_cpu_prefer_vector_width=512"]
     if settings.deterministic:

@@ -6,6 +6,7 @@ from absl import logging
 from flax import traverse_util
 from ml_collections import ConfigDict
 
+from skinjax.errors import InputError
 from skinjax.layer_paths import Layers, Params, layer_of, select, stage_of
 
 
@@ -49,32 +50,29 @@ def resolve(config: ConfigDict, layers: Layers, steps_per_epoch: int) -> tuple[P
       steps_per_epoch: full batches in an epoch.
 
     Raises:
-      InputError: a phase names a stage or layers that the model does not have.
+      InputError: a phase names a stage or layers that the model does not have, or trains
+        nothing; or both `config.phases` and `config.trainable` say what is trained.
     """
-    described = [
-        (
-            select(one.trainable, layers, origin=f"config.phases[{i}]"),
-            one.epochs,
-            one.learning_rate_factor,
-        )
-        for i, one in enumerate(config.phases)
-    ]
-    if not described:
-        trainable = select(config.trainable, layers, origin="config.trainable")
-        described = [(trainable, config.epochs, 1.0)]
+    described = select_all(config, layers)
     from_scratch = not config.model.pretrained and not config.phases_from_scratch
-    if from_scratch and any(trainable != layers.names for trainable, _, _ in described):
+    held = frozenset() if from_scratch else _held_norms(config, layers)
+    freezes = any(trainable != layers.names for trainable, _, _ in described)
+    if from_scratch and (freezes or config.model.frozen_batch_norm == "all"):
         logging.warning(
             "model.pretrained is empty, so there is nothing worth freezing: training everything "
             "in one phase of %d epochs instead", config.epochs,
         )  # fmt: skip
         described = [(layers.names, config.epochs, 1.0)]
-    held = _held_norms(config, layers)
     phases: list[Phase] = []
     first_step = 0
     since: dict[str, int] = {}
     for index, (chosen, epochs, factor) in enumerate(described):
         trainable = tuple(layer for layer in chosen if layer not in held)
+        if not trainable:
+            raise InputError(
+                f"phase {index + 1} trains nothing; name stages in config.trainable or in its "
+                "phase(...), and more than batch norm where model.frozen_batch_norm is all"
+            )
         since = {layer: since.get(layer, index) for layer in trainable}
         phases.append(
             Phase(
@@ -89,6 +87,29 @@ def resolve(config: ConfigDict, layers: Layers, steps_per_epoch: int) -> tuple[P
         )
         first_step = phases[-1].end_step
     return tuple(phases)
+
+
+def select_all(config: ConfigDict, layers: Layers) -> list[tuple[tuple[str, ...], int, float]]:
+    """What each phase of a config trains, its epochs and its learning-rate factor, as written.
+
+    Raises:
+      InputError: as `resolve`, but for a phase that trains nothing.
+    """
+    if not config.phases:
+        return [(select(config.trainable, layers, origin="config.trainable"), config.epochs, 1.0)]
+    if tuple(config.trainable) != ("*",):
+        raise InputError(
+            f"config.trainable is {config.trainable}, but the config has phases, each of which says"
+            " what it trains; leave one of the two out (--config.phases='()')"
+        )
+    return [
+        (
+            select(one.trainable, layers, origin=f"config.phases[{number}]"),
+            one.epochs,
+            one.learning_rate_factor,
+        )
+        for number, one in enumerate(config.phases)
+    ]
 
 
 def _held_norms(config: ConfigDict, layers: Layers) -> frozenset[str]:

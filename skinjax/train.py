@@ -42,16 +42,20 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     """
     workdir = Path(workdir)
     config = builder.settled(config)
+    config_lib.check(config)
     earlier = workdir_lib.config_path(workdir)
     if earlier.is_file():
         config = pretrained.follow(config, config_lib.load_config(earlier))
     parallel.initialize(config.parallel)
-    config = parallel.main_process_first(lambda: pretrained.resolve(config))
+    resolved = parallel.main_process_first(lambda: pretrained.resolve(config))
+    was_open, config = resolved is not config, resolved
     workdir_lib.check_config(workdir, config)
     experiment_lib.check(config)
     published = None
     if config.model.pretrained and not workdir_lib.has_checkpoints(workdir):
         published = parallel.main_process_first(lambda: pretrained.find(config.model))
+        if not was_open:  # else they have been compared already
+            pretrained.warn_of_differences(config, published)
     prepared = parallel.main_process_first(lambda: builder.prepare(config))
     trained_on = evaluate.SPLITS if config.data.train_on == "all" else ("train",)
     counts_C = np.sum([prepared.counts[split] for split in trained_on], axis=0)
@@ -112,7 +116,7 @@ class _Loop:
                 keep_best=self._config.checkpoint.keep_best,
             )
             stack.callback(self._checkpoints.close)
-            state, phase = self._restore() or self._initialize()
+            state, phase = self._restore() or self._initialize(workdir)
             parallel.on_main_process(lambda: self._describe(workdir))
             self._log = RunLog(
                 workdir,
@@ -136,15 +140,22 @@ class _Loop:
         devices = [f"{device.platform} {device.device_kind}" for device in jax.devices()]
         logs.describe_run(workdir, self._config, devices=devices)
 
-    def _initialize(self) -> tuple[TrainState, phases.Phase]:
+    def _initialize(self, workdir: Path) -> tuple[TrainState, phases.Phase]:
         first = self._phases[0]
         variables = self._experiment.init_variables()
-        if self._published is not None:
-            variables, report = pretrained.load(self._published, variables)
+        if self._config.model.pretrained:
+            published = self._published or pretrained.find(self._config.model)
+            variables, report = pretrained.load(published, variables)
             logging.info(
-                "%s fills the backbone with %d tensors; %s", self._published.origin, report.filled,
+                "%s fills the backbone with %d tensors; %s", published.origin, report.filled,
                 report.describe_unused(),
             )  # fmt: skip
+            parallel.on_main_process(
+                lambda: logs.write_json(
+                    workdir_lib.pretrained_path(workdir),
+                    {"origin": published.origin, "unused": list(report.unused)},
+                )
+            )
         return self._experiment.init_state(first, variables), first
 
     def _restore(self) -> tuple[TrainState, phases.Phase] | None:

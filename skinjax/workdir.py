@@ -35,9 +35,15 @@ def checkpoint_dir(workdir: Path) -> Path:
     return workdir / "checkpoints"
 
 
+def pretrained_path(workdir: Path) -> Path:
+    """Where the run's first weights came from, and what of that file was not used."""
+    return workdir / "pretrained.json"
+
+
 def has_checkpoints(workdir: Path) -> bool:
     """Says whether there is something to go on from."""
-    return any(checkpoint_dir(workdir).glob("[0-9]*"))
+    # A save that a kill cut off has a longer name.
+    return any(path.name.isdigit() for path in checkpoint_dir(workdir).glob("*"))
 
 
 def evaluation_dir(workdir: Path, split: str) -> Path:
@@ -63,13 +69,20 @@ def check_config(workdir: Path, config: ConfigDict) -> None:
         return
     there = config_lib.load_config(config_path(workdir))
     changed = [
-        line for line in config_lib.differences(config, there) if not line.startswith(_MAY_CHANGE)
+        line
+        for line in config_lib.differences(_with_variant(config), _with_variant(there))
+        if not line.startswith(_MAY_CHANGE)
     ]
     if changed:
         raise InputError(
             f"--workdir={workdir} is of another config ({'; '.join(changed[:3])}"
             f"{'; ...' if len(changed) > 3 else ''}); give another folder, or the same config"
         )
+
+
+def _with_variant(config: ConfigDict) -> ConfigDict:
+    """A copy that says what earlier versions, whose networks were all timm's, left out."""
+    return config_lib.with_fields(config, "model", {"variant": config.model.variant or "timm"})
 
 
 def _foreign(workdir: Path) -> list[Path]:

@@ -59,3 +59,12 @@ def test_a_phase_without_epochs_is_an_error() -> None:
     config.phases = (config_lib.phase(("head",), epochs=0),)
     with pytest.raises(InputError, match=r"phases\[0\] needs at least 1 epoch"):
         config_lib.check(config)
+
+
+def test_what_is_trained_is_a_tuple_of_names() -> None:
+    with pytest.raises(InputError, match=r"phase\('head', \.\.\.\): expected a tuple"):
+        config_lib.phase("head", epochs=1)
+    config = config_lib.default_config()
+    config.trainable = (5,)
+    with pytest.raises(InputError, match=r"config\.trainable is"):
+        config_lib.check(config)

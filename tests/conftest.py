@@ -78,6 +78,7 @@ def config(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Con
     config.model.name = "simple_cnn"
     config.model.head = (("dense", 8), ("relu",), ("dropout", 0.5))
     config.parallel.num_devices = 1
+    config.parallel.keep_freed_memory = False  # it would last for all tests
     config.log.tensorboard = False
     config.log.progress = False
     return config

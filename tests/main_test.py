@@ -222,3 +222,21 @@ def test_help(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         main([*verb, "--help"])
     assert caught.value.code == 0
     assert "not for diagnosis" in " ".join(capsys.readouterr().out.split())
+
+
+def test_importing_what_is_no_keras_model_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["import", f"--keras={tmp_path}/none.h5", f"--out={tmp_path}/out"]) == 1
+    assert "there is no such file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_not_here_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config=configs/effnet.py", f"--workdir={tmp_path}/run"]
+    weights = f"--config.model.pretrained={tmp_path}/weights.pth"
+    assert main(["train", *arguments, weights]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "weights.pth is a pickle by its name" in line

@@ -119,3 +119,29 @@ def test_phases_that_freeze_nothing_are_kept_from_scratch() -> None:
     config = default_config()
     config.phases = (phase(("*",), epochs=1), phase(("*",), epochs=2, learning_rate_factor=0.1))
     assert [p.num_steps for p in phases.resolve(config, LAYERS, steps_per_epoch=5)] == [5, 10]
+
+
+def test_a_phase_that_trains_nothing_is_an_error() -> None:
+    config = default_config()
+    config.model.update(pretrained="weights.safetensors", frozen_batch_norm="all")
+    config.trainable = ("backbone/block1/bn",)
+    with pytest.raises(InputError, match="phase 1 trains nothing"):
+        phases.resolve(config, LAYERS, steps_per_epoch=1)
+    config.trainable = ()
+    with pytest.raises(InputError, match="phase 1 trains nothing"):
+        phases.resolve(config, LAYERS, steps_per_epoch=1)
+
+
+def test_phases_and_trainable_together_are_an_error(gradual: ConfigDict) -> None:
+    gradual.trainable = ("head",)
+    with pytest.raises(InputError, match="the config has phases"):
+        phases.resolve(gradual, LAYERS, steps_per_epoch=1)
+
+
+def test_no_batch_norm_is_held_from_scratch(caplog: pytest.LogCaptureFixture) -> None:
+    config = default_config()
+    config.model.frozen_batch_norm = "all"
+    with caplog.at_level("WARNING"):
+        (only,) = phases.resolve(config, LAYERS, steps_per_epoch=1)
+    assert only.trainable == NAMES
+    assert "model.pretrained is empty" in caplog.text

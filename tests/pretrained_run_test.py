@@ -78,3 +78,34 @@ def test_training_starts_from_the_published_weights_and_goes_on_without_them(
     assert train(transfer, tmp_path / "run")["step"] > 0
     with pytest.raises(InputError, match="is a folder without"):
         train(transfer, tmp_path / "another")
+
+
+def test_a_run_killed_in_its_first_save_starts_from_the_weights_again(
+    transfer: ConfigDict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    transfer.phases = ()
+    transfer.trainable = ("head",)
+    transfer.epochs = 1
+    train(transfer, tmp_path / "run")
+    (saved,) = (tmp_path / "run" / "checkpoints").glob("[0-9]*")
+    saved.rename(saved.with_name(f"{saved.name}.orbax-checkpoint-tmp"))
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        train(transfer, tmp_path / "run")
+    assert "fills the backbone with 100 tensors" in caplog.text
+    origin = json.loads((tmp_path / "run" / "pretrained.json").read_text())
+    assert origin == {"origin": transfer.model.pretrained, "unused": ["fc.bias", "fc.weight"]}
+
+
+def test_a_normalisation_of_the_config_wins_with_a_warning(
+    transfer: ConfigDict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    transfer.phases = ()
+    transfer.epochs = 1
+    transfer.model.variant = "timm"
+    transfer.normalize.update(mean=(0.1, 0.1, 0.1), std=(1.0, 1.0, 1.0))
+    with caplog.at_level("WARNING"):
+        train(transfer, tmp_path / "run")
+    assert caplog.text.count("config.normalize has mean (0.1, 0.1, 0.1)") == 1
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert stored["normalize"]["mean"] == [0.1, 0.1, 0.1]

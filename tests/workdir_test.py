@@ -45,3 +45,10 @@ def test_a_directory_in_use_is_refused_and_free_afterwards(tmp_path: Path) -> No
         pass
     with workdir.claim(tmp_path):
         pass
+
+
+def test_a_run_of_a_version_without_variants_goes_on(tmp_path: Path) -> None:
+    config = config_lib.default_config()
+    (tmp_path / "config.json").write_text(config_lib.to_json(config))
+    config.model.variant = "timm"
+    workdir.check_config(tmp_path, config)

@@ -13,6 +13,7 @@ import json
 import pathlib
 import sys
 import tempfile
+from typing import Any
 
 import h5py
 import keras
@@ -51,7 +52,8 @@ def main(folder: pathlib.Path) -> None:
     }
     text = json.dumps(about, separators=(",", ":")).encode()
     target = GOLDEN / "keras_import.npz"
-    np.savez_compressed(target, about=np.frombuffer(text, np.uint8), **probabilities)
+    arrays: dict[str, Any] = {"about": np.frombuffer(text, np.uint8), **probabilities}
+    np.savez_compressed(target, **arrays)
     print(f"{target.stat().st_size / 1000:.0f} kB")
 
 

@@ -45,6 +45,8 @@ def split(graph: Graph, name: str, origin: object) -> tuple[list[Node], list[Nod
     tail: list[Node] = []
     node = graph.nodes[graph.output]
     while node.name != last:
+        if node is graph.input and tail:
+            raise tail[-1].error(origin, f"is where {name} is expected", _ADVICE)
         if len(node.sources) != 1:
             raise node.error(
                 origin,
@@ -58,20 +60,26 @@ def split(graph: Graph, name: str, origin: object) -> tuple[list[Node], list[Nod
 
 
 def check(base: list[Node], name: str, norm: Norm, origin: object) -> None:
-    """Checks that the layers are those of the network, with its batch norm.
+    """Checks that the layers are those of the network, with its batch norm and activations.
+
+    Strides and paddings aren't compared.
 
     Raises:
       InputError: naming the first layer that isn't.
     """
     efficientnet = name.startswith("efficientnet")
     layers = {
-        node.name: node
-        for node in base
-        if not (efficientnet and node.kind in _PREPROCESSING)
+        node.name: node for node in base if not (efficientnet and node.kind in _PREPROCESSING)
     }
     for node in layers.values():
         if node.config.get("data_format", "channels_last") != "channels_last":
             raise node.error(origin, "has its channels first", "save the model with them last")
+        if set(_sides(node.config.get("dilation_rate", 1))) != {1}:
+            raise node.error(origin, "is dilated", _ADVICE)
+        activation = node.config.get("activation")
+        own = ("swish", "silu", "sigmoid") if efficientnet else ("relu",)
+        if isinstance(activation, str) and activation not in ("linear", *own):
+            raise node.error(origin, f"has the activation {activation}", _ADVICE)
         if node.kind == "BatchNormalization":
             check_norm(node, norm, origin)
     if name == "inception_v3":
@@ -87,7 +95,11 @@ def check(base: list[Node], name: str, norm: Norm, origin: object) -> None:
         if node.name not in known:
             raise node.error(origin, f"is none of {name}'s", _ADVICE)
     if missing := sorted(known - set(layers)):
-        raise InputError(f"{origin}: {name} has a layer {missing[0]!r}, the model hasn't; {_ADVICE}")
+        raise InputError(f"{origin}: layer {missing[0]!r} of {name} is missing; {_ADVICE}")
+
+
+def _sides(value: int | list[int]) -> list[int]:
+    return value if isinstance(value, list) else [value]
 
 
 def check_norm(node: Node, norm: Norm, origin: object) -> None:
@@ -148,8 +160,9 @@ def normalization(base: list[Node], name: str, tensors: Tensors) -> Normalizatio
             f"is among {', '.join(kinds) or 'no layers'} in front of {name}",
             "expected Rescaling, Normalization and at most one more Rescaling, as Keras has them",
         )
-    if not np.isclose(front[0].config["scale"], 1 / 255):
-        raise front[0].error(tensors.path, f"has scale {front[0].config['scale']}", "expected 1/255")
+    scale = np.asarray(front[0].config["scale"], float)
+    if not np.isclose(scale, 1 / 255).all():
+        raise front[0].error(tensors.path, f"has scale {scale}", "expected 1/255")
     mean, std = _statistics(front[1], tensors)
     for node in front[2:]:
         std = std / np.asarray(node.config["scale"], float)

@@ -5,6 +5,7 @@ sequential.py, and Keras 2's `node.serialize`. Models inside the model are taken
 used as a layer reads as one that was built on.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,8 +56,8 @@ class Graph:
     @property
     def image_shape(self) -> tuple[int | None, ...]:
         """(height, width, channels) of the input; None where it was left open."""
-        shape = self.input.config.get("batch_shape") or self.input.config.get("batch_input_shape")
-        return tuple(shape[1:])
+        config = self.input.config
+        return tuple((config.get("batch_shape") or config["batch_input_shape"])[1:])
 
     def before(self, name: str) -> list[Node]:
         """The layer called `name` and all that it depends on."""
@@ -86,11 +87,18 @@ def read(path: Path) -> Graph:
             f"{path} holds weights without their architecture; load them into the model in Keras "
             "and save all of it with model.save('model.h5')"
         )
-    try:
+    with understood(path):
         return parse(json.loads(text))
+
+
+@contextlib.contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Turns what malformed JSON makes Python raise into an InputError that names the file."""
+    try:
+        yield
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
-            raise InputError(f"{path}: {error}") from None
+            raise
         raise InputError(
             f"{path}: its model_config can't be understood ({type(error).__name__}: {error}); open "
             "it in Keras and save it again with model.save('model.h5')"
@@ -108,12 +116,12 @@ def parse(model: dict[str, Any]) -> Graph:
     output = _add_model(nodes, model, ())
     inputs = [node for node in nodes.values() if node.kind == _INPUT]
     if len(inputs) != 1:
-        raise InputError(f"the model has {len(inputs)} inputs; only one, of images, can be imported")
+        raise InputError(f"the model has {len(inputs)} inputs; only one can be imported")
     graph = Graph(nodes, inputs[0], output)
     behind = {node.name for node in graph.before(output)}
     for node in nodes.values():
         if node.name not in behind:
-            raise InputError(f"layer {node.name!r} ({node.kind}) doesn't lead to the model's output")
+            raise InputError(f"layer {node.name!r} ({node.kind}) doesn't lead to the output")
     return graph
 
 
@@ -139,9 +147,9 @@ def _add_model(nodes: dict[str, Node], model: dict[str, Any], sources: tuple[str
                 f"layer {name!r} ({layer['class_name']}) is used {len(calls)} times; only layers "
                 "that are used once can be imported"
             )
-        feeding = tuple(added[source] for source in _references(calls))
+        feeding = tuple(added[source] for source in references(calls))
         added[name] = _add(nodes, layer, feeding or sources)
-    outputs = list(_references(config["output_layers"]))
+    outputs = list(references(config["output_layers"]))
     if len(outputs) != 1:
         raise InputError(f"the model has {len(outputs)} outputs; only one can be imported")
     return added[outputs[0]]
@@ -178,17 +186,17 @@ def _name(layer: dict[str, Any]) -> str:
     return str(layer.get("name") or layer["config"]["name"])
 
 
-def _references(value: Any) -> Iterator[str]:
+def references(value: Any) -> Iterator[str]:
     """The layers that a call takes: Keras 2's ["name", 0, 0, ...], or Keras 3's tensors."""
     match value:
         case [str(name), int(), int(), *rest]:
             yield name
-            yield from _references(rest)
+            yield from references(rest)
         case {"class_name": "__keras_tensor__", "config": {"keras_history": [str(name), *_]}}:
             yield name
         case list():
             for item in value:
-                yield from _references(item)
+                yield from references(item)
         case dict():
             for item in value.values():
-                yield from _references(item)
+                yield from references(item)

@@ -9,7 +9,7 @@ from skinjax.keras_import.graph import Node
 from skinjax.models.heads import Layer
 from skinjax.models.layers import Norm
 
-# Keras's activations that are computed here as they are there; its GELU is the exact one, ours isn't.
+# Keras's activations that are the same here; its GELU isn't, which is the exact one.
 _ACTIVATIONS = {"relu": "relu", "silu": "silu", "swish": "silu", "tanh": "tanh"}
 _OUTPUTS = ("sigmoid", "softmax")
 _ADVICE = (
@@ -50,9 +50,9 @@ def describe(tail: list[Node], origin: object) -> Head:
     if pooling.kind != "GlobalAveragePooling2D" or pooling.config.get("keepdims"):
         raise pooling.error(origin, "is in the place of the pooling", _ADVICE)
     steps = [(layer, node) for node in tail[1:] for layer in _layers(node, origin)]
-    *hidden, (dense, logits), (output, last) = [*[(("", 0), pooling)] * 2, *steps]
-    if dense[0] != "dense" or output[0] not in _OUTPUTS:
+    if len(steps) < 2 or steps[-2][0][0] != "dense" or steps[-1][0][0] not in _OUTPUTS:
         raise tail[-1].error(origin, "is the output", _ADVICE)
+    *hidden, (dense, logits), (output, last) = steps
     for (kind, *_), node in hidden:
         if kind in _OUTPUTS:
             raise node.error(origin, f"has {kind} before the output", _ADVICE)
@@ -63,7 +63,6 @@ def describe(tail: list[Node], origin: object) -> Head:
             f"is a {output[0]} of {units} outputs",
             "expected a sigmoid of one, or a softmax of one for each class",
         )
-    hidden = hidden[2:]
     names = {
         f"{layer[0]}_{number}": node.name
         for number, (layer, node) in enumerate(hidden)

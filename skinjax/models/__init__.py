@@ -1,5 +1,6 @@
 """The classifier: a backbone made of named stages, and a head. `create` builds one by name."""
 
+import dataclasses
 from collections.abc import Collection
 from types import ModuleType
 
@@ -23,7 +24,7 @@ from skinjax.models import (
 )
 from skinjax.models.backbone import Backbone
 from skinjax.models.heads import Head, check_layers
-from skinjax.models.layers import Mode, Settings
+from skinjax.models.layers import KERAS, TORCH, Mode, Settings
 
 __all__ = ["Classifier", "create", "families", "image_size", "stages"]
 
@@ -87,8 +88,10 @@ def create(config: ConfigDict, *, num_classes: int, axis_name: str | None) -> Cl
         remat=config.remat,
     )
     backbone = family.build(config.name, config, settings)
-    # The head follows the backbone's settings: Keras's batch norm is Keras's in the head too.
-    return Classifier(backbone, Head(num_classes, layers, backbone.settings))
+    # Not the backbone's own constants, which some families have: those that a new layer gets.
+    norm = KERAS if config.variant == "keras" else TORCH
+    head_settings = dataclasses.replace(backbone.settings, norm=norm)
+    return Classifier(backbone, Head(num_classes, layers, head_settings))
 
 
 def image_size(name: str) -> int:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import field
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from skinjax.models.layers import Mode, Settings
+from skinjax.models.layers import Mode, Settings, Stage
 
 
 def global_average(x_BHWC: jax.Array) -> jax.Array:
@@ -33,6 +34,8 @@ class Backbone(nn.Module):
     Attributes:
       modules: the stages, each with a name, called as `stage(x, mode)`.
       pool: from the last feature map to (B, C).
+      last_map: the last stage whose output shows where something is, for Grad-CAM: a map
+        (B, H, W, C), or tokens (B, 1 + N, C) that all reach the logits. Empty is the last stage.
     """
 
     preserve_adopted_names = True  # the stages', when Flax takes them over
@@ -40,6 +43,12 @@ class Backbone(nn.Module):
     modules: tuple[nn.Module, ...]
     pool: Callable[[jax.Array], jax.Array] = global_average
     settings: Settings = field(default_factory=Settings)
+    last_map: str = ""
+
+    @property
+    def map_stage(self) -> str:
+        """The stage whose feature map Grad-CAM looks at."""
+        return self.last_map or self.stages[-1]
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -47,7 +56,12 @@ class Backbone(nn.Module):
         return tuple(str(module.name) for module in self.modules)
 
     def __call__(self, image_BHWC: jax.Array, mode: Mode) -> jax.Array:
+        def apply(module: Any, x: jax.Array) -> jax.Array:
+            return module(x, mode)
+
         x = image_BHWC.astype(self.settings.dtype)
         for module in self.modules:
-            x = module(x, mode)
+            # A `Stage` does it for each of its blocks.
+            is_block = self.settings.remat and not isinstance(module, Stage)
+            x = nn.remat(apply)(module, x) if is_block else apply(module, x)
         return self.pool(x)

@@ -157,7 +157,7 @@ def convnext(
             blocks.insert(0, Downsample(features, settings, name="downsample"))
         stages.append(Stage(tuple(blocks), settings, name=f"stage{number + 1}"))
     stem, norm = Stem(widths[0], settings, name="stem"), PooledNorm(settings, name="norm")
-    return Backbone((stem, *stages, norm), identity, settings)
+    return Backbone((stem, *stages, norm), identity, settings, last_map=f"stage{len(depths)}")
 
 
 def image_size(name: str) -> int:

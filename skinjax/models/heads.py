@@ -16,8 +16,9 @@ Layer = tuple[Any, ...]
 
 _ACTIVATIONS = {"relu": nn.relu, "silu": nn.silu, "gelu": nn.gelu, "tanh": nn.tanh}
 _KNOWN = (
-    "('batch_norm',), ('dense', width), ('dropout', rate), ('sigmoid',) as the last one, or "
-    + (", ".join(f"({name!r},)" for name in _ACTIVATIONS))
+    "('batch_norm',), ('dense', width), ('dropout', rate), "
+    + "".join(f"({name!r},), " for name in _ACTIVATIONS)
+    + "and at the end ('sigmoid',)"
 )
 
 # The heads of the published projects, by what stands in them.
@@ -55,6 +56,7 @@ def check_layers(layers: Sequence[Any]) -> tuple[Layer, ...]:
         if layers[0] not in PRESETS:
             raise InputError(
                 f"model.head names {layers[0]!r}; the published heads are {', '.join(PRESETS)}"
+                f", () is none, and a layer is written (('relu',),)"
                 f"{nearest(layers[0], PRESETS)}"
             )
         return PRESETS[layers[0]]
@@ -75,8 +77,8 @@ def _check_layer(layer: Any) -> Layer:
         case ("dropout", int(rate) | float(rate)) if 0 <= rate < 1 and not isinstance(rate, bool):
             return tuple(layer)
     raise InputError(
-        f"model.head has a layer {layer!r}; expected a tuple of layers, each one of {_KNOWN}"
-        "or ('sigmoid',) at the end, with width >= 1 and 0 <= rate < 1"
+        f"model.head has a layer {layer!r}; expected a tuple of layers, each one of {_KNOWN},"
+        " with width >= 1 and 0 <= rate < 1; a single one is written (('relu',),)"
     )
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -242,9 +242,7 @@ def build(name: str, model: ConfigDict, settings: Settings) -> Backbone:
 def inception(mixes: dict[str, Mix], keras: bool, settings: Settings) -> Backbone:
     """The stem and the mixed stages `mixes`, as in Keras or as in timm."""
     settings = dataclasses.replace(settings, norm=KERAS if keras else TIMM)
-    # A stage is one block; the argument after x, the mode, isn't an array.
-    mixed: Any = nn.remat(Mixed, static_argnums=(2,)) if settings.remat else Mixed
-    stages = [mixed(mix, keras, settings, name=stage) for stage, mix in mixes.items()]
+    stages = [Mixed(mix, keras, settings, name=stage) for stage, mix in mixes.items()]
     return Backbone((Stem(not keras, settings, name="stem"), *stages), settings=settings)
 
 

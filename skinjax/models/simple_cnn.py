@@ -1,7 +1,6 @@
 """SimpleCNN: the reference project's small networks, convolutions and a dense layer."""
 
 from dataclasses import field
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -105,10 +104,8 @@ def build(name: str, model: ConfigDict, settings: Settings) -> Backbone:
             "leave it at 0"
         )
     widths, kernel_size, strides = SIMPLE_CNNS[name]
-    # A stage is one block; the argument after x, the mode, isn't an array.
-    stage: Any = nn.remat(ConvStage, static_argnums=(2,)) if settings.remat else ConvStage
     stages = [
-        stage(
+        ConvStage(
             width,
             kernel_size,
             strides,
@@ -118,7 +115,8 @@ def build(name: str, model: ConfigDict, settings: Settings) -> Backbone:
         )
         for number, width in enumerate(widths, start=1)
     ]
-    return Backbone((*stages, DenseStage(FEATURES, settings, name="dense")), identity, settings)
+    dense = DenseStage(FEATURES, settings, name="dense")
+    return Backbone((*stages, dense), identity, settings, last_map=f"conv{len(widths)}")
 
 
 def image_size(name: str) -> int:

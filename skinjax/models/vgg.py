@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import field
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -169,15 +168,13 @@ def vgg(
       norm: batch norm after each convolution.
       hidden: outputs of the two fully connected layers; 0 leaves them out.
     """
-    # The second argument of a stage is its mode.
-    block: Any = nn.remat(Block, static_argnums=(2,)) if settings.remat else Block
     stages: list[nn.Module] = [
-        block(features, depth, norm, settings, name=f"block{number}")
+        Block(features, depth, norm, settings, name=f"block{number}")
         for number, (features, depth) in enumerate(zip(widths, depths, strict=True), start=1)
     ]
     if hidden:
         stages.append(FullyConnected(hidden, settings, name="fc"))
-    return Backbone(tuple(stages), settings=settings)
+    return Backbone(tuple(stages), settings=settings, last_map=f"block{len(depths)}")
 
 
 def image_size(name: str) -> int:

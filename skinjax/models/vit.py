@@ -148,14 +148,13 @@ def build(name: str, model: ConfigDict, settings: Settings) -> Backbone:
 
 def vit(features: int, heads: int, depth: int, drop_path: float, settings: Settings) -> Backbone:
     """A Vision Transformer of `depth` blocks on patches of 16 x 16 pixels."""
-    # A stage is one block; `mode`, the argument after x, isn't an array.
-    block = nn.remat(Block, static_argnums=(2,)) if settings.remat else Block
     blocks = [
-        block(heads, rate, settings, name=f"block{number + 1}")
+        Block(heads, rate, settings, name=f"block{number + 1}")
         for number, rate in enumerate(drop_path_rates(drop_path, (depth,))[0])
     ]
     stem, norm = Stem(features, settings, name="stem"), FinalNorm(settings, name="norm")
-    return Backbone((stem, *blocks, norm), first_token, settings)
+    # Behind the last block only the class token is read, so before it all tokens still count.
+    return Backbone((stem, *blocks, norm), first_token, settings, last_map=f"block{depth - 1}")
 
 
 def image_size(name: str) -> int:

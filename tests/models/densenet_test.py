@@ -189,7 +189,7 @@ def test_remat_of_every_block() -> None:
     )
     names = [equation.primitive.name for equation in jaxpr.eqns]
     remats = [name for name in names if name.startswith(("remat", "checkpoint"))]
-    assert len(remats) == 4  # three layers and a transition
+    assert len(remats) == 6  # stem, three layers, a transition, top
 
 
 def test_bfloat16_is_close() -> None:

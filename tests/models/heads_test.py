@@ -131,9 +131,7 @@ def test_published_heads_have_their_sizes(preset: str, features: int, parameters
 
 
 def test_a_preset_of_another_name_is_an_error() -> None:
-    with pytest.raises(
-        InputError, match=r"'bn_265'; .* dense_256_128; did you mean bn_256\?$"
-    ):
+    with pytest.raises(InputError, match=r"'bn_265'; .* did you mean bn_256\?$"):
         check_layers(("bn_265",))
     assert set(PRESETS) == {
         "bn_256", "dropout_256_bn", "bn_512_256_sigmoid", "dropout_512_256", "bn_128_bn",

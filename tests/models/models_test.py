@@ -194,3 +194,14 @@ def test_what_it_cannot_build_is_one_clear_line(fields: dict[str, Any], message:
     with pytest.raises(InputError, match=message) as caught:
         create(config(**fields), num_classes=7, axis_name=None)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "epsilon"),
+    [("resnet50", "keras", 1e-3), ("resnet50", "timm", 1e-5), ("inception_v3", "timm", 1e-5)],
+)
+def test_a_new_head_has_the_constants_of_a_new_layer(
+    name: str, variant: str, epsilon: float
+) -> None:
+    model = create(config(name=name, variant=variant), num_classes=2, axis_name=None)
+    assert model.head.settings.norm.epsilon == epsilon

@@ -151,7 +151,9 @@ def test_parity(name: str, tmp_path: Path) -> None:
     check(Network(name, tmp_path, lowering="xla"))
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b0", "resnet50"])
+@pytest.mark.parametrize(
+    "name", ["efficientnet_b0-tf", "resnet50", "convnext_tiny", "densenet121", "inception_v3-keras"]
+)
 def test_parity_of_the_lowering_for_the_cpu(name: str, tmp_path: Path) -> None:
     check(Network(name, tmp_path, lowering="cpu"))
 

@@ -27,6 +27,6 @@ Nothing here opens pickle. `skinjax.models` doesn't import this package, which i
 
 from skinjax.models.pretrained.loading import Report, load
 from skinjax.models.pretrained.published import Published, find
-from skinjax.models.pretrained.resolution import follow, resolve
+from skinjax.models.pretrained.resolution import follow, resolve, warn_of_differences
 
-__all__ = ["Published", "Report", "find", "follow", "load", "resolve"]
+__all__ = ["Published", "Report", "find", "follow", "load", "resolve", "warn_of_differences"]

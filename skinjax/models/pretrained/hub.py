@@ -36,7 +36,8 @@ def fetch(repository: str, revision: str) -> Snapshot:
     Raises:
       InputError: with what is wrong, and which file to put where if the hub can't be reached.
     """
-    unreachable = "" if _is_cached_commit(repository, revision) else _why_unreachable(
+    _check_name(repository)
+    unreachable = "" if _is_cached_commit(repository, revision) else why_unreachable(
         repository, revision
     )  # fmt: skip
     config = _download(repository, revision, CONFIG, unreachable)
@@ -48,6 +49,15 @@ def fetch(repository: str, revision: str) -> Snapshot:
     return Snapshot(weights, config, commit)
 
 
+def _check_name(repository: str) -> None:
+    from huggingface_hub import errors, utils
+
+    try:
+        utils.validate_repo_id(repository)
+    except errors.HFValidationError as error:
+        raise_refused(repository, "", "", error)
+
+
 def _is_cached_commit(repository: str, revision: str) -> bool:
     import huggingface_hub
 
@@ -57,7 +67,7 @@ def _is_cached_commit(repository: str, revision: str) -> bool:
     )
 
 
-def _why_unreachable(repository: str, revision: str) -> str:
+def why_unreachable(repository: str, revision: str) -> str:
     """Why nobody answers at the hub's address, or "".
 
     The library itself would try again for minutes before it gave up.
@@ -75,7 +85,7 @@ def _why_unreachable(repository: str, revision: str) -> str:
     except errors.OfflineModeIsEnabled:
         return "the hub isn't asked, since HF_HUB_OFFLINE is set"
     except Exception as error:  # of the HTTP library below, which has been another one before
-        return f"{huggingface_hub.constants.ENDPOINT} can't be reached ({_reason(error)})"
+        return f"{huggingface_hub.constants.ENDPOINT} can't be reached ({reason_of(error)})"
     return ""
 
 
@@ -93,12 +103,12 @@ def _download(
         )
     except errors.LocalEntryNotFoundError as error:
         cause = error.__cause__ or error
-        if _status(cause) in (401, 403):
-            _raise_refused(repository, revision, name, cause)
-        reason = unreachable or f"the hub doesn't serve {name} ({_reason(cause)})"
+        if status_of(cause) in (401, 403):
+            raise_refused(repository, revision, name, cause)
+        reason = unreachable or f"the hub doesn't serve {name} ({reason_of(cause)})"
         _raise_put(repository, asked_revision or revision, reason)
     except Exception as error:  # of the HTTP and Xet libraries below, too
-        _raise_refused(repository, revision, name, error)
+        raise_refused(repository, revision, name, error)
 
 
 def _raise_put(repository: str, revision: str, reason: str) -> NoReturn:
@@ -108,14 +118,15 @@ def _raise_put(repository: str, revision: str, reason: str) -> NoReturn:
     url = huggingface_hub.hf_hub_url(repository, WEIGHTS, revision=revision)
     cache = huggingface_hub.constants.HF_HUB_CACHE
     raise InputError(
-        f"{repository}: {reason}, and it isn't in the cache {cache}; "
+        f"{repository}: {reason}, it isn't in the cache {cache}, and no such file or folder is "
+        "here; "
         f"download {url} and the {CONFIG} beside it where that can be done, put both into one "
         f"folder here and pass --config.model.pretrained=FOLDER/{WEIGHTS}, or train from scratch "
         "with --config.model.pretrained="
     )
 
 
-def _raise_refused(repository: str, revision: str, name: str, error: Any) -> NoReturn:
+def raise_refused(repository: str, revision: str, name: str, error: Any) -> NoReturn:
     """Says why the hub didn't give a file, or the disk didn't take it."""
     import huggingface_hub
     from huggingface_hub import errors
@@ -138,9 +149,9 @@ def _raise_refused(repository: str, revision: str, name: str, error: Any) -> NoR
             )
         case errors.HFValidationError():
             problem = "is no name of a repository; expected owner/repo, as timm/resnet50.a1_in1k"
-        case _ if _status(error) in (401, 403):
+        case _ if status_of(error) in (401, 403):
             problem = (
-                f"can't be read with this account (status {_status(error)}); check HF_TOKEN, or "
+                f"can't be read with this account (status {status_of(error)}); check HF_TOKEN, or "
                 "log in with `hf auth login`"
             )
         case OSError() if error.errno == errno.ENOSPC:
@@ -148,16 +159,16 @@ def _raise_refused(repository: str, revision: str, name: str, error: Any) -> NoR
         case OSError() if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             problem = f"can't be written to {cache} ({error.strerror}); set HF_HOME elsewhere"
         case _:
-            problem = f"didn't come whole: {name} stopped with {_reason(error)}; start again"
+            problem = f"didn't come whole: {name} stopped with {reason_of(error)}; start again"
     raise InputError(f"{repository} {problem}") from None
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
     """The status of the answer that an error is about."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """The first line of an error's text, or its kind where it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".;:") if lines else type(error).__name__

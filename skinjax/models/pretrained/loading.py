@@ -45,8 +45,10 @@ class Report:
     unexpected: tuple[str, ...]
 
     def describe_unused(self) -> str:
-        """Names what wasn't used, but for PyTorch's counters."""
+        """Names what wasn't used; PyTorch's counters are counted."""
         names = [name for name in self.unused if not name.endswith(_COUNTER)]
+        counters = len(self.unused) - len(names)
+        names += [f"{counters} counters of batches"] if counters else []
         return f"not used: {', '.join(names)}" if names else "every tensor of the file is used"
 
 

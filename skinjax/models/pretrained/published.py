@@ -76,7 +76,10 @@ def find(model: ConfigDict) -> Published:
 
 def _find(model: ConfigDict) -> Published:
     source: str = model.pretrained
-    path = Path(source).expanduser()
+    try:
+        path = Path(source).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise InputError(f"config.model.pretrained is {source!r}: {error}; {_EXPECTED}") from None
     suffix = path.suffix.lower()
     if suffix in contents.PICKLED:
         contents.refuse_pickle(path)
@@ -141,6 +144,8 @@ def _described(weights: Path, config: Path, origin: str) -> Published:
         )
     name, variant = _ours(architecture, origin)
     arguments = described.get("model_args") or {}
+    if not isinstance(arguments, dict):
+        raise InputError(f"{origin}: its {hub.CONFIG} has model_args {arguments!r}, no JSON object")
     unknown = [key for key in arguments if key not in _HARMLESS]
     if unknown:
         raise InputError(
@@ -214,7 +219,7 @@ def _image_size(trained: dict[str, Any], origin: str) -> int:
 def _read(config: Path) -> dict[str, Any]:
     try:
         described = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{config} can't be read as JSON ({error}); download it again") from None
     if not isinstance(described, dict):
         raise InputError(f"{config} holds no JSON object; download it again")

@@ -29,7 +29,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
         published = find(config.model)
         if published.assumed:
             logging.warning("%s", published.assumed)
-        _warn_of_differences(config, published)
+        warn_of_differences(config, published)
         variant, size = published.variant, published.image_size
         normal = published.normalization
     else:
@@ -60,7 +60,7 @@ def follow(config: ConfigDict, resolved: ConfigDict) -> ConfigDict:
     return config
 
 
-def _warn_of_differences(config: ConfigDict, published: Published) -> None:
+def warn_of_differences(config: ConfigDict, published: Published) -> None:
     """Warns where explicit fields of the config aren't those of the checkpoint."""
     if config.model.variant and config.model.variant != published.variant:
         logging.warning(
@@ -74,6 +74,11 @@ def _warn_of_differences(config: ConfigDict, published: Published) -> None:
             "config.normalize has mean %s and std %s, but %s was trained with %s and %s (%s): the "
             "config's are used",
             *given, published.origin, trained.mean, trained.std, trained.origin,
+        )  # fmt: skip
+    if config.data.image_size not in (0, published.image_size):
+        logging.info(
+            "images of %d pixels (config.data.image_size), where %s was trained on %d",
+            config.data.image_size, published.origin, published.image_size,
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from skinjax.config import default_config
 from skinjax.errors import InputError
 from skinjax.models.pretrained import find
 
@@ -168,6 +169,7 @@ def test_a_home_folder_is_found(config, folder, monkeypatch) -> None:
     assert found(config, "~/clone").path == folder / "model.safetensors"
 
 
-def test_networks_without_published_weights_say_so(config, folder) -> None:
+def test_networks_without_published_weights_say_so(folder) -> None:
+    config = default_config()
     config.model.name = "simple_cnn"
     assert "no published weights of simple_cnn" in message(config, folder)
