@@ -194,7 +194,7 @@ def test_remat_of_every_block() -> None:
         variables, images(), EVALUATION
     )
     names = [equation.primitive.name for equation in jaxpr.eqns]
-    assert len([name for name in names if name.startswith(("remat", "checkpoint"))]) == 4
+    assert len([name for name in names if name.startswith(("remat", "checkpoint"))]) == 6
 
 
 def test_products_are_of_bfloat16() -> None:
