@@ -178,11 +178,13 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(raw_dir, tmp_path)
 
     process = start(tmp_path / "warm")
     process.join()
-    begin = time.perf_counter()
-    process = start(tmp_path / "whole")
-    process.join()
-    seconds = time.perf_counter() - begin
-    assert process.exitcode == 0
+    seconds = float("inf")
+    for name in ("again", "whole"):  # twice, since a busy machine may be slow for a moment
+        begin = time.perf_counter()
+        process = start(tmp_path / name)
+        process.join()
+        seconds = min(seconds, time.perf_counter() - begin)
+        assert process.exitcode == 0
     whole = contents(tmp_path / "whole")
     assert len(whole) > 30
 
@@ -201,7 +203,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(raw_dir, tmp_path)
         assert process.exitcode == 0
         assert contents(out) == whole
         shutil.rmtree(out)
-    assert killed >= 5  # a busy machine makes the first run, which sets the times, slower
+    assert killed >= 10
     assert unfinished >= 1, "no kill hit the writing of shards"
 
 

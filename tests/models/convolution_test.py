@@ -42,11 +42,15 @@ def test_unknown_padding(padding: str) -> None:
         convolution.pads((8, 8), (3, 3), 1, padding)
 
 
+@pytest.mark.parametrize("image", [(7, 6), (3, 2)])  # the second has a tiny result
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("size", [(1, 1), (3, 3), (1, 3)])
-def test_lowerings_agree_in_values_and_gradients(size: tuple[int, int], strides: int) -> None:
-    x_BHWC, kernel = random((2, 7, 6, 5), 0), random((*size, 5, 4), 1)
-    padding = convolution.pads((7, 6), size, strides, "symmetric")
+@pytest.mark.parametrize("how", ["symmetric", "same"])
+def test_lowerings_agree_in_values_and_gradients(
+    how: str, size: tuple[int, int], strides: int, image: tuple[int, int]
+) -> None:
+    x_BHWC, kernel = random((2, *image, 5), 0), random((*size, 5, 4), 1)
+    padding = convolution.pads(image, size, strides, how)
 
     def results(lowering: str) -> tuple[jax.Array, ...]:
         def convolve(x_BHWC: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -84,3 +88,12 @@ def test_unknown_lowering() -> None:
         convolution.convolve(
             jnp.ones((1, 2, 2, 1)), jnp.ones((1, 1, 1, 1)), 1, ((0, 0),) * 2, "gpu"
         )
+
+
+def test_a_tiny_result_is_a_product_on_the_cpu() -> None:
+    x_BHWC, kernel = random((2, 2, 2, 5), 0), random((3, 3, 5, 4), 1)
+    traced = jax.jit(lambda x, k: convolution.convolve(x, k, 1, ((1, 1), (1, 1)))).trace(
+        x_BHWC, kernel
+    )
+    assert "stablehlo.convolution" not in traced.lower(lowering_platforms=("cpu",)).as_text()
+    assert "stablehlo.convolution" in traced.lower(lowering_platforms=("cuda",)).as_text()
