@@ -104,10 +104,15 @@ def wanted_fractions(
 def _check_folds(data: ConfigDict) -> None:
     if data.folds < 0 or data.folds == 1:
         raise InputError(f"data.folds is {data.folds}: expected 2 or more, or 0 for none")
-    if not 0 <= data.fold < max(data.folds, 1):
+    if data.folds and data.fold == -1:
+        raise InputError(
+            f"data.folds is {data.folds} and data.fold is -1, which is all of them: expected one"
+            f" fold, from 0 to {data.folds - 1}, here"
+        )
+    if not -1 <= data.fold < max(data.folds, 1):
         raise InputError(
             f"data.fold is {data.fold}, and data.folds is {data.folds}: expected a fold from 0 to"
-            f" {max(data.folds, 1) - 1}"
+            f" {max(data.folds, 1) - 1}, or -1 for all"
         )
     if data.folds and data.split_file:
         raise InputError(
