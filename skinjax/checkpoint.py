@@ -5,7 +5,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Description:
       classes: names in the order of the outputs.
       config: the resolved config as JSON: preprocessing, normalisation, model.
       fingerprint: of the prepared data.
+      phase_start: the step at which the phase began.
+      monitor: the fields of `monitor.Monitor`.
     """
 
     step: int
@@ -46,6 +48,8 @@ class Description:
     classes: tuple[str, ...]
     config: str
     fingerprint: str
+    phase_start: int = 0
+    monitor: dict[str, Any] = field(default_factory=dict)
 
 
 class Checkpointer:
@@ -236,7 +240,9 @@ class Checkpointer:
                 data=ocp.args.JsonRestore(),
             ),
         )
-        state = TrainState(**restored["variables"], **restored["training"])
+        variables, training = restored["variables"], restored["training"]
+        raw = training.pop("raw", None)
+        state = TrainState(**(raw or variables), **training, ema=None if raw is None else variables)
         expected: Any = jax.tree.structure(template)
         if jax.tree.structure(state) != expected:
             raise ValueError("its optimizer state is of another phase")
@@ -284,16 +290,22 @@ def open_run(workdir: Path) -> tuple[Checkpointer, ConfigDict]:
 
 
 def _variables(state: TrainState) -> dict[str, Any]:
-    return {"params": state.params, "batch_stats": state.batch_stats}
+    """What evaluating and using the model needs."""
+    return state.variables
 
 
 def _training(state: TrainState) -> dict[str, Any]:
-    return {
+    """What going on needs besides."""
+    training = {
         "step": state.step,
         "opt_state": state.opt_state,
         "loss_scale": state.loss_scale,
         "skipped": state.skipped,
+        "learning_rate_scale": state.learning_rate_scale,
     }
+    if state.ema is not None:
+        training["raw"] = {"params": state.params, "batch_stats": state.batch_stats}
+    return training
 
 
 def _check_leaf(restored: Any, expected: Any) -> None:

@@ -248,7 +248,8 @@ def _optimizer() -> ConfigDict:
             "eps": 1e-8,
             "momentum": 0.9,  # of SGD
             "nesterov": True,
-            "weight_decay": 1e-4,  # not on biases and norm parameters; decoupled but for "adam"
+            # Not on biases and norm parameters; in "adam" and "sgd" a part of the gradient (L2).
+            "weight_decay": 1e-4,
             # Learning rate of a stage times this to the power of its distance from the head.
             "layer_decay": 1.0,
             "clip_norm": 1.0,  # global norm over what is trained; 0 is off

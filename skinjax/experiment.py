@@ -13,7 +13,7 @@ from flax import linen as nn
 from flax.training.dynamic_scale import DynamicScale
 from ml_collections import ConfigDict
 
-from skinjax import augment, losses, metrics, models, optimizer, parallel, phases
+from skinjax import augment, losses, metrics, mixing, models, monitor, optimizer, parallel, phases
 from skinjax import config as config_lib
 from skinjax.data import splits
 from skinjax.errors import InputError
@@ -30,12 +30,18 @@ def check(config: ConfigDict) -> None:
     """
     config_lib.check(config)
     metrics.direction(config.checkpoint.metric)
+    monitor.check(config)
     augment.check(config.augment)
     losses.from_config(config.loss)
     model = models.create(config.model, num_classes=2, axis_name=parallel.AXIS)
     phases.select_all(config, Layers.of(_shapes(config, model), model.stages))
     devices = parallel.select_devices(config.parallel.num_devices)
-    parallel.check_batch_size(config.batch_size, len(devices))
+    parallel.check_batch_size(
+        config.batch_size,
+        len(devices),
+        parts=config.optimizer.accumulate,
+        in_pairs=mixing.is_on(config.augment),
+    )
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class Experiment:
 
     def optimizer(self, phase: Phase) -> optax.GradientTransformation:
         """The optax transformation of a phase."""
-        return optimizer.create(self.config.optimizer, phase)
+        return optimizer.create(self.config.optimizer, phase, self.layers.stages)
 
     def init_state(self, phase: Phase, variables: dict[str, Params]) -> TrainState:
         """The state before a phase's first step, with these parameters."""
@@ -118,6 +124,8 @@ class Experiment:
             if half
             else None,
             skipped=jnp.int32(0),
+            learning_rate_scale=jnp.float32(1),
+            ema=dict(variables) if self.config.ema.decay else None,
         )
 
     def next_phase(self, state: TrainState, phase: Phase) -> TrainState:
@@ -126,7 +134,7 @@ class Experiment:
         opt_state = fresh.opt_state
         if self.config.optimizer.carry_moments:
             opt_state = optimizer.carry_moments(state.opt_state, opt_state)
-        return state.replace(opt_state=opt_state)
+        return state.replace(opt_state=opt_state, learning_rate_scale=fresh.learning_rate_scale)
 
     def train_step(self, phase: Phase) -> Callable[..., Any]:
         """The phase's `(state, batch, key) -> (state, outputs)` over all devices."""

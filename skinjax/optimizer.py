@@ -1,5 +1,6 @@
 """The optax transformation of a phase, its learning rate, and moments that outlive a phase."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,42 +10,70 @@ import optax
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from skinjax.layer_paths import Params, layer_of
+from skinjax.layer_paths import Params, layer_of, stage_of
 from skinjax.phases import Phase
 
 
 def schedule(settings: ConfigDict, phase: Phase) -> optax.Schedule:
-    """Returns the learning rate by step within the phase: linear warm-up, then cosine decay.
+    """Returns the learning rate by step within the phase: linear warm-up, then the schedule.
 
     Args:
       settings: `config.optimizer`.
       phase: gives the peak and the length; start and end are factors of the peak.
     """
     warmup_steps = round(settings.warmup_fraction * phase.num_steps)
-    peak = phase.learning_rate
-    decay = optax.cosine_decay_schedule(
-        peak, decay_steps=max(1, phase.num_steps - warmup_steps), alpha=settings.end_factor
-    )
+    peak, num_steps = phase.learning_rate, max(1, phase.num_steps - warmup_steps)
+    main = {
+        "cosine": lambda: optax.cosine_decay_schedule(peak, num_steps, settings.end_factor),
+        "warm_restarts": lambda: _warm_restarts(settings, phase, num_steps),
+        "constant": lambda: optax.constant_schedule(peak),
+    }[settings.schedule]()
     if warmup_steps == 0:
-        return decay
+        return main
     warmup = optax.linear_schedule(settings.start_factor * peak, peak, warmup_steps)
-    return optax.join_schedules([warmup, decay], [warmup_steps])
+    return optax.join_schedules([warmup, main], [warmup_steps])
+
+
+def _warm_restarts(settings: ConfigDict, phase: Phase, num_steps: int) -> optax.Schedule:
+    """Cosine cycles (Loshchilov and Hutter 2017, arXiv:1608.03983) that fill `num_steps`."""
+    cycles: list[dict[str, Any]] = []
+    length = float(settings.restart_epochs * phase.steps_per_epoch)
+    while sum(cycle["decay_steps"] for cycle in cycles) < num_steps:
+        cycles.append(
+            {
+                "init_value": phase.learning_rate,
+                "peak_value": phase.learning_rate,
+                "warmup_steps": 0,
+                "decay_steps": max(1, round(length)),
+                "end_value": phase.learning_rate * settings.end_factor,
+            }
+        )
+        length *= settings.restart_factor
+    return optax.sgdr_schedule(cycles)
 
 
 def learning_rates(settings: ConfigDict, phase: Phase) -> np.ndarray:
     """Returns the schedule as float32 `(phase.num_steps,)` on the host, for logs.
 
-    A float16 step that was skipped does not count for the schedule, so the log is ahead by those.
+    What a plateau makes of it is not in it. A float16 step that was skipped does not count for the
+    schedule, so the log is ahead by those.
     """
     return np.asarray(jax.vmap(schedule(settings, phase))(jnp.arange(phase.num_steps)))
 
 
-def create(settings: ConfigDict, phase: Phase) -> optax.GradientTransformation:
-    """Builds the phase's AdamW over the trainable parameters (`phases.split_params`).
+def create(
+    settings: ConfigDict, phase: Phase, stages: Sequence[str]
+) -> optax.GradientTransformation:
+    """Builds the phase's optimizer over the trainable parameters (`phases.split_params`).
 
-    Adam's state is kept apart for each group of layers that were unfrozen together, since its
+    The moments are kept apart for each group of layers that were unfrozen together, since Adam's
     bias correction counts steps: layers that join later start with a count of their own, and
     those that were trained before go on with theirs.
+
+    Args:
+      settings: `config.optimizer`.
+      phase: gives what is trained, and the schedule.
+      stages: of the model, from the image to the head.
     """
     since = dict(zip(phase.trainable, phase.since, strict=True))
 
@@ -52,16 +81,57 @@ def create(settings: ConfigDict, phase: Phase) -> optax.GradientTransformation:
         flat = traverse_util.flatten_dict(params)
         return traverse_util.unflatten_dict({p: f"phase_{since[layer_of(p)]}" for p in flat})
 
-    def adam() -> optax.GradientTransformation:
-        return optax.scale_by_adam(b1=settings.b1, b2=settings.b2, eps=settings.eps)
-
-    clip = optax.clip_by_global_norm(settings.clip_norm) if settings.clip_norm else optax.identity()
+    decay = optax.add_decayed_weights(settings.weight_decay, mask=is_decayed)
+    is_l2 = settings.name in ("adam", "sgd")  # as in PyTorch
+    # `carry_moments` looks for the moments in the second place.
     return optax.chain(
-        clip,
-        optax.partition({f"phase_{index}": adam() for index in set(phase.since)}, groups),
-        optax.add_decayed_weights(settings.weight_decay, mask=is_decayed),
+        optax.chain(optax.identity(), *_clips(settings), *([decay] if is_l2 else [])),
+        optax.partition(
+            {f"phase_{index}": _moments(settings) for index in set(phase.since)}, groups
+        ),
+        optax.chain(
+            optax.identity(),
+            *([] if is_l2 else [decay]),
+            *([optax.scale_by_trust_ratio()] if settings.name == "lamb" else []),
+            *([_scale_by_depth(settings.layer_decay, stages)] if settings.layer_decay != 1 else []),
+        ),
         optax.scale_by_learning_rate(schedule(settings, phase)),
     )
+
+
+def _clips(settings: ConfigDict) -> list[optax.GradientTransformation]:
+    clips = {
+        "clip_value": optax.clip,
+        "clip_norm": optax.clip_by_global_norm,
+        "clip_adaptive": optax.adaptive_grad_clip,  # Brock et al. 2021, arXiv:2102.06171
+    }
+    return [clip(settings[name]) for name, clip in clips.items() if settings[name]]
+
+
+def _moments(settings: ConfigDict) -> optax.GradientTransformation:
+    """What the named optimizer keeps of past gradients."""
+    if settings.name == "sgd":
+        return optax.trace(settings.momentum, nesterov=settings.nesterov)
+    if settings.name == "lion":
+        return optax.scale_by_lion(b1=settings.b1, b2=settings.b2)
+    return optax.scale_by_adam(b1=settings.b1, b2=settings.b2, eps=settings.eps)
+
+
+def _scale_by_depth(factor: float, stages: Sequence[str]) -> optax.GradientTransformation:
+    """Layer-wise learning rates: the head's whole, each stage before times `factor` once more.
+
+    As in BEiT (Bao et al. 2021, arXiv:2106.08254), by stages of the network.
+    """
+    scale = {stage: factor**distance for distance, stage in enumerate(reversed(stages))}
+
+    def scaled(updates: Params, params: Any) -> Params:
+        del params
+        flat = traverse_util.flatten_dict(updates)
+        return traverse_util.unflatten_dict(
+            {path: update * scale[stage_of(layer_of(path))] for path, update in flat.items()}
+        )
+
+    return optax.stateless(scaled)
 
 
 def is_decayed(params: Params) -> Params:
@@ -71,7 +141,7 @@ def is_decayed(params: Params) -> Params:
 
 
 def carry_moments(old_state: Any, new_state: Any) -> Any:
-    """Copies Adam's counts and moments into a new phase's state, wherever both have them.
+    """Copies counts and moments into a new phase's state, wherever both have them.
 
     Args:
       old_state: the state at the end of the phase before.
@@ -80,11 +150,11 @@ def carry_moments(old_state: Any, new_state: Any) -> Any:
     Returns:
       The new state; what has just been unfrozen, and the schedule's count, stay as they are.
     """
-    old_adam = {
+    old = {
         jax.tree_util.keystr(path): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(old_state[1])
     }
-    adam = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: old_adam.get(jax.tree_util.keystr(path), leaf), new_state[1]
+    moments = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: old.get(jax.tree_util.keystr(path), leaf), new_state[1]
     )
-    return (new_state[0], adam, *new_state[2:])
+    return (new_state[0], moments, *new_state[2:])

@@ -99,16 +99,28 @@ def select_devices(num_devices: int) -> list[jax.Device]:
     return devices[: num_devices or None]
 
 
-def check_batch_size(batch_size: int, num_devices: int) -> None:
-    """Checks that the devices divide a global batch size.
+def check_batch_size(
+    batch_size: int, num_devices: int, *, parts: int = 1, in_pairs: bool = False
+) -> None:
+    """Checks that a global batch size is divided by the devices, and what each has by its parts.
+
+    Args:
+      batch_size: global.
+      num_devices: over all processes.
+      parts: `config.optimizer.accumulate`.
+      in_pairs: whether mixup or CutMix mix pairs within what a device has.
 
     Raises:
       InputError: naming the nearest valid size.
     """
-    if batch_size % num_devices:
-        nearest = max(1, round(batch_size / num_devices)) * num_devices
+    unit = num_devices * (parts if parts % 2 == 0 or not in_pairs else 2 * parts)
+    if batch_size % unit:
+        nearest = max(1, round(batch_size / unit)) * unit
+        dividing = [f"{num_devices} devices"]
+        dividing += [f"{parts} parts (optimizer.accumulate)"] if parts > 1 else []
+        dividing += ["mixup's and CutMix's pairs"] if in_pairs else []
         raise InputError(
-            f"config.batch_size is {batch_size}, which {num_devices} devices don't divide; "
+            f"config.batch_size is {batch_size}, which {' by '.join(dividing)} don't divide; "
             f"the nearest valid size is {nearest}"
         )
 

@@ -19,8 +19,8 @@ class Phase:
       trainable: layers whose parameters are trained, from stem to head.
       frozen: all other layers.
       since: for each trainable layer, the first phase of its unbroken run of being trained.
-      first_step: global step at which the phase begins.
-      num_steps: its length in steps.
+      num_steps: its length in steps; early stopping may end it before.
+      steps_per_epoch: full batches in an epoch.
       learning_rate: the peak.
     """
 
@@ -28,21 +28,17 @@ class Phase:
     trainable: tuple[str, ...]
     frozen: tuple[str, ...]
     since: tuple[int, ...]
-    first_step: int
     num_steps: int
+    steps_per_epoch: int
     learning_rate: float
-
-    @property
-    def end_step(self) -> int:
-        """The global step at which the next phase begins."""
-        return self.first_step + self.num_steps
 
 
 def resolve(config: ConfigDict, layers: Layers, steps_per_epoch: int) -> tuple[Phase, ...]:
     """Lays the config's phases out in steps.
 
-    Without any there is one phase of `config.epochs`, which trains `config.trainable`. Without
-    pretrained weights (unless `phases_from_scratch`) that one trains everything.
+    Without any there is one phase of `config.epochs` or `config.steps`, which trains
+    `config.trainable`. Without pretrained weights (unless `phases_from_scratch`) that one trains
+    everything.
 
     Args:
       config: the whole config.
@@ -56,17 +52,17 @@ def resolve(config: ConfigDict, layers: Layers, steps_per_epoch: int) -> tuple[P
     described = select_all(config, layers)
     from_scratch = not config.model.pretrained and not config.phases_from_scratch
     held = frozenset() if from_scratch else _held_norms(config, layers)
-    freezes = any(trainable != layers.names for trainable, _, _ in described)
+    freezes = any(trainable != layers.names for trainable, *_ in described)
     if from_scratch and (freezes or config.model.frozen_batch_norm == "all"):
         logging.warning(
             "model.pretrained is empty, so there is nothing worth freezing: training everything "
-            "in one phase of %d epochs instead", config.epochs,
+            "in one phase of %s instead", f"{config.steps} steps" if config.steps else
+            f"{config.epochs} epochs",
         )  # fmt: skip
-        described = [(layers.names, config.epochs, 1.0)]
+        described = [(layers.names, config.epochs, config.steps, 1.0)]
     phases: list[Phase] = []
-    first_step = 0
     since: dict[str, int] = {}
-    for index, (chosen, epochs, factor) in enumerate(described):
+    for index, (chosen, epochs, steps, factor) in enumerate(described):
         trainable = tuple(layer for layer in chosen if layer not in held)
         if not trainable:
             raise InputError(
@@ -80,23 +76,23 @@ def resolve(config: ConfigDict, layers: Layers, steps_per_epoch: int) -> tuple[P
                 trainable=trainable,
                 frozen=tuple(layer for layer in layers.names if layer not in since),
                 since=tuple(since.values()),
-                first_step=first_step,
-                num_steps=epochs * steps_per_epoch,
+                num_steps=steps or epochs * steps_per_epoch,
+                steps_per_epoch=steps_per_epoch,
                 learning_rate=config.optimizer.learning_rate * factor,
             )
         )
-        first_step = phases[-1].end_step
     return tuple(phases)
 
 
-def select_all(config: ConfigDict, layers: Layers) -> list[tuple[tuple[str, ...], int, float]]:
-    """What each phase of a config trains, its epochs and its learning-rate factor, as written.
+def select_all(config: ConfigDict, layers: Layers) -> list[tuple[tuple[str, ...], int, int, float]]:
+    """What each phase of a config trains, its epochs or steps, and its learning-rate factor.
 
     Raises:
       InputError: as `resolve`, but for a phase that trains nothing.
     """
     if not config.phases:
-        return [(select(config.trainable, layers, origin="config.trainable"), config.epochs, 1.0)]
+        trainable = select(config.trainable, layers, origin="config.trainable")
+        return [(trainable, config.epochs, config.steps, 1.0)]
     if tuple(config.trainable) != ("*",):
         raise InputError(
             f"config.trainable is {config.trainable}, but the config has phases, each of which says"
@@ -106,6 +102,7 @@ def select_all(config: ConfigDict, layers: Layers) -> list[tuple[tuple[str, ...]
         (
             select(one.trainable, layers, origin=f"config.phases[{number}]"),
             one.epochs,
+            one.steps,
             one.learning_rate_factor,
         )
         for number, one in enumerate(config.phases)

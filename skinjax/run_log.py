@@ -93,9 +93,9 @@ class RunLog:
     def epoch(
         self, step: int, phase: int, learning_rate: float, val: dict[str, Any] | None
     ) -> None:
-        """Closes an epoch: its training metrics, and those of validation if it was evaluated."""
+        """Writes a row: what was trained since the last one, and validation if there was one."""
         row: dict[str, Any] = {
-            "epoch": step // self._steps_per_epoch,
+            "epoch": _epoch(step, self._steps_per_epoch),
             "step": step,
             "phase": phase,
             "learning_rate": learning_rate,
@@ -110,7 +110,7 @@ class RunLog:
         if val is not None:
             self._board.scalars(step, {f"val/{k}": v for k, v in _numbers(val).items()})
             text = f"loss {val['loss']:.4f}, {metrics.summary_line(val)}"
-            self.progress.line(f"epoch {row['epoch']}: validation {text}")
+            self.progress.line(f"epoch {row['epoch']:g}: validation {text}")
         self._start_epoch()
         self._interval = (time.monotonic(), step)
 
@@ -145,7 +145,7 @@ class RunLog:
         self._interval = (now, step)
         row = {
             "step": step,
-            "epoch": round(step / self._steps_per_epoch, 4),
+            "epoch": _epoch(step, self._steps_per_epoch),
             "phase": phase,
             "learning_rate": learning_rate,
             "loss": float(outputs["loss"]),
@@ -161,6 +161,12 @@ class RunLog:
         self._board.scalars(
             step, {f"step/{k}": row[k] for k in ("loss", "grad_norm", "learning_rate")}
         )
+
+
+def _epoch(step: int, steps_per_epoch: int) -> float:
+    """Finished epochs; a whole number as such."""
+    epoch = round(step / steps_per_epoch, 4)
+    return int(epoch) if epoch.is_integer() else epoch
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float | None]:

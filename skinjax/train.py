@@ -1,7 +1,8 @@
 """The training loop: from a config and a work directory to checkpoints and logs."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,18 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from skinjax import config as config_lib
-from skinjax import evaluate, logs, metrics, optimizer, parallel, phases, report, stopping, summary
+from skinjax import (
+    evaluate,
+    logs,
+    metrics,
+    monitor,
+    optimizer,
+    parallel,
+    phases,
+    report,
+    stopping,
+    summary,
+)
 from skinjax import experiment as experiment_lib
 from skinjax import workdir as workdir_lib
 from skinjax.checkpoint import Checkpointer, Description
@@ -19,16 +31,23 @@ from skinjax.data import builder, pipeline
 from skinjax.errors import InputError, NonFiniteLossError, OriginError
 from skinjax.experiment import Experiment
 from skinjax.models import pretrained
+from skinjax.monitor import Monitor
 from skinjax.run_log import RunLog
 from skinjax.train_step import TrainState
 
+OnEvaluation = Callable[[int, dict[str, float]], None]
 
-def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
+
+def train(
+    config: ConfigDict, workdir: str | Path, on_evaluation: OnEvaluation | None = None
+) -> dict[str, Any]:
     """Trains a config in a work directory, or goes on where an earlier run of it stopped.
 
     Args:
       config: from `config.default_config()`.
       workdir: made if missing; holds the config, logs, checkpoints and plots.
+      on_evaluation: called on the main process with the step and the validation metrics after each
+        evaluation; what it raises ends the run.
 
     Returns:
       `step`, `epoch` and validation `metrics` of the best checkpoint (of the latest, without
@@ -40,6 +59,7 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
       StoppedError: SIGTERM or SIGINT came; everything is saved.
       OSError: the disk is full or can't be written.
     """
+    _check_fold(config)
     workdir = Path(workdir)
     config = builder.settled(config)
     config_lib.check(config)
@@ -60,13 +80,40 @@ def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
     trained_on = evaluate.SPLITS if config.data.train_on == "all" else ("train",)
     counts_C = np.sum([prepared.counts[split] for split in trained_on], axis=0)
     experiment = Experiment.create(config, prepared.classes, counts_C)
-    loop = _Loop(experiment, prepared, trained_on, published)
+    loop = _Loop(experiment, prepared, trained_on, published, on_evaluation)
     with contextlib.ExitStack() as stack:
         parallel.on_main_process(lambda: stack.enter_context(workdir_lib.claim(workdir)))
         # Again, now that no other run can come in between.
         parallel.on_main_process(lambda: workdir_lib.check_config(workdir, config))
         stop = stack.enter_context(stopping.on_signals())
         return loop.run(workdir, stop)
+
+
+def _check_fold(config: ConfigDict) -> None:
+    if config.data.folds > 1 and config.data.fold == -1:
+        raise InputError(
+            f"data.folds is {config.data.folds} and data.fold is -1, which is all of them: set "
+            "--config.data.fold to train one, or call cross_validation.cross_validate for all"
+        )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a run is among its phases.
+
+    Attributes:
+      phase: the one at hand.
+      began: the step at which it began.
+      monitor: what its evaluations have shown.
+    """
+
+    phase: phases.Phase
+    began: int
+    monitor: Monitor
+
+    def is_over(self, step: int, config: ConfigDict) -> bool:
+        """Says whether the phase ends at a step: by its length, or by early stopping."""
+        return step - self.began >= self.phase.num_steps or self.monitor.is_exhausted(config)
 
 
 class _Loop:
@@ -78,8 +125,10 @@ class _Loop:
         prepared: builder.PreparedDataset,
         trained_on: Sequence[str],
         published: pretrained.Published | None,
+        on_evaluation: OnEvaluation | None,
     ) -> None:
         config = experiment.config
+        self._on_evaluation = on_evaluation
         self._experiment, self._config, self._prepared = experiment, config, prepared
         self._published = published
         cached = config.data.cache
@@ -102,9 +151,11 @@ class _Loop:
         if self._val is not None and len(self._val) == 0:
             logging.warning("there are no validation images: nothing chooses the best checkpoint")
             self._val = None
+        if self._val is None and (config.plateau.patience or config.early_stopping.patience):
+            logging.warning("nothing to validate on: plateau and early stopping never act")
         self._steps_per_epoch = pipeline.steps_per_epoch(len(source), config.batch_size)
         self._phases = phases.resolve(config, experiment.layers, self._steps_per_epoch)
-        self._total_steps = self._phases[-1].end_step
+        self._total_steps = sum(phase.num_steps for phase in self._phases)
         self._eval_step = experiment.eval_step()
 
     def run(self, workdir: Path, stop: stopping.StopRequest) -> dict[str, Any]:
@@ -116,7 +167,7 @@ class _Loop:
                 keep_best=self._config.checkpoint.keep_best,
             )
             stack.callback(self._checkpoints.close)
-            state, phase = self._restore() or self._initialize(workdir)
+            state, place = self._restore() or self._initialize(workdir)
             parallel.on_main_process(lambda: self._describe(workdir))
             self._log = RunLog(
                 workdir,
@@ -131,7 +182,7 @@ class _Loop:
                 title = f"{self._config.model.name} on {self._config.data.dataset}"
                 stack.callback(report.write_history, workdir, title=title)  # stopped runs too
             stack.callback(self._log.close)
-            self._train(state, phase, stop)
+            self._train(state, place, stop)
             self._checkpoints.wait()
             best = self._checkpoints.describe(self._checkpoints.choose("best"))
         return {"step": best.step, "epoch": best.epoch, "metrics": best.metrics}
@@ -140,7 +191,7 @@ class _Loop:
         devices = [f"{device.platform} {device.device_kind}" for device in jax.devices()]
         logs.describe_run(workdir, self._config, devices=devices)
 
-    def _initialize(self, workdir: Path) -> tuple[TrainState, phases.Phase]:
+    def _initialize(self, workdir: Path) -> tuple[TrainState, _Place]:
         first = self._phases[0]
         variables = self._experiment.init_variables()
         if self._config.model.pretrained:
@@ -156,9 +207,9 @@ class _Loop:
                     {"origin": published.origin, "unused": list(report.unused)},
                 )
             )
-        return self._experiment.init_state(first, variables), first
+        return self._experiment.init_state(first, variables), _Place(first, 0, Monitor())
 
-    def _restore(self) -> tuple[TrainState, phases.Phase] | None:
+    def _restore(self) -> tuple[TrainState, _Place] | None:
         """Reads the latest checkpoint that is whole; those after it are then set aside.
 
         Raises:
@@ -172,6 +223,7 @@ class _Loop:
                 about = self._checkpoints.describe(step)
                 self._check_origin(about)
                 phase = self._phases[about.phase]
+                place = _Place(phase, about.phase_start, Monitor(**about.monitor))
                 state, data_state = self._checkpoints.restore(step, self._template(phase))
             except OriginError:
                 raise
@@ -187,7 +239,7 @@ class _Loop:
                 self._checkpoints.set_aside(broken)
             self._batches.set_state(data_state)
             logging.info("going on from step %d of %d", step, self._total_steps)
-            return state, phase
+            return state, place
         if unreadable:
             step, error = next(iter(unreadable.items()))
             raise InputError(
@@ -211,36 +263,50 @@ class _Loop:
                     "restore the files, or train in another --workdir"
                 )
 
-    def _train(self, state: TrainState, phase: phases.Phase, stop: stopping.StopRequest) -> None:
+    def _train(self, state: TrainState, place: _Place, stop: stopping.StopRequest) -> None:
         step = int(state.step)
         key = jax.random.key(self._config.seed)
-        state, train_step, learning_rate_S = self._enter(state, phase)
+        state, train_step, learning_rate_S = self._enter(state, place.phase)
         pending: dict[str, Any] | None = None
-        while step < self._total_steps:
-            if step == phase.end_step:
-                phase = self._phases[phase.index + 1]
-                state = self._experiment.next_phase(state, phase)
-                state, train_step, learning_rate_S = self._enter(state, phase)
+        while True:
+            if place.is_over(step, self._config):
+                if place.phase is self._phases[-1]:
+                    break
+                state, place = self._next_phase(state, place, step)
+                state, train_step, learning_rate_S = self._enter(state, place.phase)
             batch = self._experiment.mapper.shard(next(self._batches))
             state, outputs = train_step(state, batch, key)
             step += 1
             # The step before this one is read while this one runs.
             self._read(pending)
-            rate = float(learning_rate_S[step - 1 - phase.first_step])
+            rate = float(learning_rate_S[step - 1 - place.began])
             pending = {
                 "step": step,
-                "phase": phase.index,
-                "learning_rate": rate,
+                "phase": place.phase.index,
+                "learning_rate": rate * place.monitor.learning_rate_scale,
                 "outputs": outputs,
             }
-            is_stopped = step < self._total_steps and stop.is_made(step)
-            if is_stopped or self._is_checkpointed(step):
+            is_stopped = not place.is_over(step, self._config) and stop.is_made(step)
+            if is_stopped or self._is_checkpointed(step, place):
                 self._read(pending)
+                state, place = self._evaluate_and_save(step, place, pending["learning_rate"], state)
                 pending = None
-                self._finish_epoch_and_save(step, phase, rate, state)
             if is_stopped:
                 self._checkpoints.wait()
                 raise stop.error(step)
+
+    def _next_phase(self, state: TrainState, place: _Place, step: int) -> tuple[TrainState, _Place]:
+        phase = self._phases[place.phase.index + 1]
+        if self._config.early_stopping.restore_best and self._val is not None:
+            self._checkpoints.wait()
+            best = self._checkpoints.choose("best")
+            logging.info("phase %d begins with the parameters of step %d", phase.index + 1, best)
+            restored = self._experiment.init_state(phase, self._checkpoints.restore_variables(best))
+            state = restored.replace(step=state.step, loss_scale=state.loss_scale,
+                                     skipped=state.skipped)  # fmt: skip
+        else:
+            state = self._experiment.next_phase(state, phase)
+        return state, _Place(phase, step, Monitor())
 
     def _enter(self, state: TrainState, phase: phases.Phase) -> tuple[TrainState, Any, Any]:
         layers = self._experiment.layers
@@ -260,38 +326,67 @@ class _Loop:
         if pending is not None:
             self._log.step(**{**pending, "outputs": jax.device_get(pending["outputs"])})
 
-    def _is_checkpointed(self, step: int) -> bool:
+    def _is_checkpointed(self, step: int, place: _Place) -> bool:
         every = self._config.checkpoint.every_steps
-        return step % self._steps_per_epoch == 0 or bool(every and step % every == 0)
+        return (
+            self._ends_row(step)
+            or self._is_evaluated(step, place)
+            or bool(every and step % every == 0)
+        )
 
-    def _finish_epoch_and_save(
-        self, step: int, phase: phases.Phase, learning_rate: float, state: TrainState
-    ) -> None:
-        val = None
-        if step % self._steps_per_epoch == 0:
-            epoch = step // self._steps_per_epoch
-            due = epoch % self._config.evaluate.every_epochs == 0 or step == self._total_steps
-            if self._val is not None and due:
-                variables = {"params": state.params, "batch_stats": state.batch_stats}
-                predicted = evaluate.predict_split(
-                    self._experiment, self._eval_step, variables, self._val
-                )
-                try:
-                    val = evaluate.split_metrics(self._experiment, predicted)
-                except NonFiniteLossError as error:
-                    raise NonFiniteLossError(f"at step {step}, {error}") from None
-            self._log.epoch(step, phase.index, learning_rate, val)
-        scalars = {} if val is None else {"loss": val["loss"], **metrics.scalars(val)}
+    def _ends_row(self, step: int) -> bool:
+        """Says whether the history has a row that ends at a step."""
+        return step % (self._config.evaluate.every_steps or self._steps_per_epoch) == 0
+
+    def _is_evaluated(self, step: int, place: _Place) -> bool:
+        """Says whether a step is followed by validation: at intervals, and at the phase's end."""
+        evaluate = self._config.evaluate
+        every = evaluate.every_steps or evaluate.every_epochs * self._steps_per_epoch
+        is_due = step % every == 0 or step - place.began == place.phase.num_steps
+        return is_due and self._val is not None
+
+    def _evaluate_and_save(
+        self, step: int, place: _Place, learning_rate: float, state: TrainState
+    ) -> tuple[TrainState, _Place]:
+        val = self._validate(step, state) if self._is_evaluated(step, place) else None
+        if val is not None or self._ends_row(step):
+            self._log.epoch(step, place.phase.index, learning_rate, val)
+        scalars: dict[str, float | None] = {}
+        if val is not None:
+            scalars = {"loss": val["loss"], **metrics.scalars(val)}
+            place = replace(place, monitor=monitor.update(place.monitor, self._config, scalars))
+            scale = np.float32(place.monitor.learning_rate_scale)
+            state = state.replace(learning_rate_scale=self._experiment.mapper.replicate(scale))
+        known = {name: value for name, value in scalars.items() if value is not None}
         self._checkpoints.save(
             state,
             self._batches.get_state(),
             Description(
                 step=step,
                 epoch=step / self._steps_per_epoch,
-                phase=phase.index,
-                metrics={name: value for name, value in scalars.items() if value is not None},
+                phase=place.phase.index,
+                metrics=known,
                 classes=self._prepared.classes,
                 config=config_lib.to_json(self._config),
                 fingerprint=self._prepared.fingerprint,
+                phase_start=place.began,
+                monitor=asdict(place.monitor),
             ),
         )
+        if place.monitor.is_exhausted(self._config):
+            logging.info(
+                "early stopping at step %d: no improvement in %d evaluations", step,
+                place.monitor.waited,
+            )  # fmt: skip
+        if val is not None and self._on_evaluation is not None and parallel.is_main_process():
+            self._on_evaluation(step, known)
+        return state, place
+
+    def _validate(self, step: int, state: TrainState) -> dict[str, Any]:
+        predicted = evaluate.predict_split(
+            self._experiment, self._eval_step, state.variables, self._val
+        )
+        try:
+            return evaluate.split_metrics(self._experiment, predicted)
+        except NonFiniteLossError as error:
+            raise NonFiniteLossError(f"at step {step}, {error}") from None

@@ -11,7 +11,7 @@ from flax.training.dynamic_scale import DynamicScale
 from jax import lax
 from ml_collections import ConfigDict
 
-from skinjax import augment, image_ops, losses
+from skinjax import augment, image_ops, losses, mixing
 from skinjax.layer_paths import Params
 from skinjax.phases import Phase, frozen_batch_norm, merge_params, split_params
 
@@ -31,6 +31,8 @@ class TrainState(struct.PyTreeNode):
       opt_state: of the phase's optimizer, over the trainable parameters.
       loss_scale: dynamic loss scale, for float16 only.
       skipped: steps left out because their gradients overflowed float16, int32 ().
+      learning_rate_scale: what a plateau has made of the learning rate, float32 ().
+      ema: moving averages of `params` and `batch_stats`, by these names; None without.
     """
 
     step: jax.Array
@@ -39,6 +41,15 @@ class TrainState(struct.PyTreeNode):
     opt_state: Any
     loss_scale: DynamicScale | None
     skipped: jax.Array
+    learning_rate_scale: jax.Array
+    ema: dict[str, Params] | None
+
+    @property
+    def variables(self) -> dict[str, Params]:
+        """The `params` and `batch_stats` to evaluate and to use: the averages, where there are."""
+        if self.ema is not None:
+            return self.ema
+        return {"params": self.params, "batch_stats": self.batch_stats}
 
 
 def train_step(
@@ -71,36 +82,45 @@ def train_step(
       (False where a float16 step was skipped), `skipped` so far, `loss_scale`, `probability_BC`
       and `label_B`.
     """
-    local_batch_size = batch["label"].shape[0]
     replica = lax.axis_index(axis_name)
-    keys_B = augment.example_keys(key, state.step, replica * local_batch_size, local_batch_size)
-    image_BHWC = augment.augment(batch["image"], keys_B, settings=config.augment)
-    image_BHWC = image_ops.normalize(image_BHWC, config.normalize.mean, config.normalize.std)
-    # Dropout's masks are drawn for a replica's whole batch, so they depend on how many there are.
+    trainable, frozen = split_params(state.params, phase)
+    inputs = _augmented(batch, key, state.step, config, len(class_weights_C), axis_name)
+    denominator = lax.psum(_weight_sum(inputs, config, class_weights_C), axis_name)
+    # Dropout's masks are drawn for a replica's whole part, so they depend on how many there are.
     dropout_key = jax.random.fold_in(jax.random.fold_in(key, _DROPOUT), state.step)
     dropout_key = jax.random.fold_in(dropout_key, replica)
-    trainable, frozen = split_params(state.params, phase)
 
-    def objective(trainable: Params) -> tuple[jax.Array, tuple[Params, jax.Array]]:
+    def objective(
+        trainable: Params, batch_stats: Params, part: Batch, number: Any
+    ) -> tuple[jax.Array, tuple[Params, jax.Array]]:
+        """A part's share of the replica's loss, whose mean over the replicas is the loss."""
         logits_BC, updated = model.apply(
-            {"params": merge_params(trainable, frozen), "batch_stats": state.batch_stats},
-            image_BHWC,
+            {"params": merge_params(trainable, frozen), "batch_stats": batch_stats},
+            part["image"],
             train=True,
             frozen=frozen_batch_norm(config, phase),
-            rngs={"dropout": dropout_key},
+            rngs={"dropout": jax.random.fold_in(dropout_key, number) if parts > 1 else dropout_key},
             mutable=["batch_stats"],
         )
-        loss = _mean_loss(logits_BC, batch, config, class_weights_C, axis_name)
-        return loss, (updated.get("batch_stats", state.batch_stats), logits_BC)
+        numerator, _ = _loss_sums(logits_BC, part, config, class_weights_C)
+        loss = numerator * lax.axis_size(axis_name) / denominator
+        return loss, (updated.get("batch_stats", batch_stats), logits_BC)
 
-    loss_scale, finite, (loss, (batch_stats, logits_BC)), grads = _gradients(
-        objective, trainable, state.loss_scale, axis_name
+    parts = config.optimizer.accumulate
+    gradients = _gradients if parts == 1 else _accumulated_gradients
+    loss_scale, finite, loss, batch_stats, logits_BC, grads = gradients(
+        objective, trainable, state.batch_stats, inputs, state.loss_scale, parts, axis_name
     )
     updates, opt_state = tx.update(grads, state.opt_state, trainable)
+    if config.plateau.patience:
+        updates = jax.tree.map(lambda update: update * state.learning_rate_scale, updates)
     params = merge_params(optax.apply_updates(trainable, updates), frozen)
-    new = (params, batch_stats, opt_state)
+    ema = state.ema
+    if ema is not None:
+        ema = _moved(ema, {"params": params, "batch_stats": batch_stats}, state.step, config.ema)
+    new = (params, batch_stats, opt_state, ema)
     if state.loss_scale is not None:
-        old = (state.params, state.batch_stats, state.opt_state)
+        old = (state.params, state.batch_stats, state.opt_state, state.ema)
         new = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
     skipped = state.skipped + jnp.where(finite, 0, 1).astype(jnp.int32)
     outputs = {
@@ -112,14 +132,41 @@ def train_step(
         "probability_BC": lax.all_gather(nn.softmax(logits_BC), axis_name, tiled=True),
         "label_B": lax.all_gather(batch["label"], axis_name, tiled=True),
     }
-    return TrainState(
+    return state.replace(
         step=state.step + 1,
         params=new[0],
         batch_stats=new[1],
         opt_state=new[2],
+        ema=new[3],
         loss_scale=loss_scale,
         skipped=skipped,
     ), outputs
+
+
+def _augmented(
+    batch: Batch, key: jax.Array, step: jax.Array, config: ConfigDict, num_classes: int, axis: str
+) -> Batch:
+    """The batch as the network sees it: images augmented, mixed and normalised; labels mixed."""
+    size = batch["label"].shape[0]
+    keys_B = augment.example_keys(key, step, lax.axis_index(axis) * size, size)
+    image_BHWC = augment.augment(batch["image"], keys_B, settings=config.augment)
+    label = batch["label"]
+    if mixing.is_on(config.augment):
+        image_BHWC, label, _ = mixing.mix(
+            image_BHWC, jax.nn.one_hot(label, num_classes), None, keys_B, settings=config.augment
+        )
+    image_BHWC = image_ops.normalize(image_BHWC, config.normalize.mean, config.normalize.std)
+    return batch | {"image": image_BHWC, "label": label}
+
+
+def _moved(
+    ema: dict[str, Params], new: dict[str, Params], step: jax.Array, settings: ConfigDict
+) -> dict[str, Params]:
+    """The moving averages after a step; what does not change keeps its bits."""
+    decay = jnp.float32(settings.decay)
+    if settings.warmup:
+        decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda e, n: e + (1 - decay) * (n - e), ema, new)
 
 
 def eval_step(
@@ -166,21 +213,69 @@ def _loss_sums(
     return losses.reduce_terms(loss_B, weight_B, batch["mask"], config.loss.reduction)
 
 
-def _mean_loss(
-    logits_BC: jax.Array, batch: Batch, config: ConfigDict, class_weights_C: Any, axis_name: str
-) -> jax.Array:
-    """The replica's share of the global loss, scaled so that the mean over replicas is the loss."""
-    numerator, denominator = _loss_sums(logits_BC, batch, config, class_weights_C)
-    return numerator * lax.axis_size(axis_name) / lax.psum(denominator, axis_name)
+def _weight_sum(inputs: Batch, config: ConfigDict, class_weights_C: Any) -> jax.Array:
+    """What the loss's numerator is divided by, which the labels alone tell."""
+    weight_B = losses.example_weights(inputs["label"], jnp.asarray(class_weights_C))
+    zero_B = jnp.zeros_like(weight_B)
+    return losses.reduce_terms(zero_B, weight_B, inputs["mask"], config.loss.reduction)[1]
 
 
 def _gradients(
-    objective: Any, trainable: Params, loss_scale: DynamicScale | None, axis_name: str
-) -> tuple[DynamicScale | None, jax.Array, Any, Params]:
-    """Returns the next loss scale, whether the gradients are finite, the value, the gradients."""
+    objective: Any,
+    trainable: Params,
+    batch_stats: Params,
+    inputs: Batch,
+    loss_scale: DynamicScale | None,
+    number: Any,
+    axis_name: str,
+) -> tuple[DynamicScale | None, jax.Array, jax.Array, Params, jax.Array, Params]:
+    """One forward and backward pass.
+
+    Returns:
+      The next loss scale, whether the gradients are finite, the replica's loss, batch statistics,
+      logits, and the gradients' mean over the replicas.
+    """
+
+    def of_part(trainable: Params) -> Any:
+        return objective(trainable, batch_stats, inputs, number)
+
     if loss_scale is not None:
-        scaled = loss_scale.value_and_grad(objective, has_aux=True, axis_name=axis_name)
-        loss_scale, finite, value, grads = scaled(trainable)
-        return loss_scale, finite, value, grads
-    value, grads = jax.value_and_grad(objective, has_aux=True)(trainable)
-    return None, jnp.bool_(True), value, lax.pmean(grads, axis_name)
+        scaled = loss_scale.value_and_grad(of_part, has_aux=True, axis_name=axis_name)
+        loss_scale, finite, (loss, (batch_stats, logits_BC)), grads = scaled(trainable)
+        return loss_scale, finite, loss, batch_stats, logits_BC, grads
+    (loss, (batch_stats, logits_BC)), grads = jax.value_and_grad(of_part, has_aux=True)(trainable)
+    grads = lax.pmean(grads, axis_name)
+    return None, jnp.bool_(True), loss, batch_stats, logits_BC, grads
+
+
+def _accumulated_gradients(
+    objective: Any,
+    trainable: Params,
+    batch_stats: Params,
+    inputs: Batch,
+    loss_scale: DynamicScale | None,
+    parts: int,
+    axis_name: str,
+) -> tuple[DynamicScale | None, jax.Array, jax.Array, Params, jax.Array, Params]:
+    """As `_gradients`, of one part of the batch after the other: less memory, the same sums.
+
+    Batch norm sees each part by itself, as it does in other frameworks.
+    """
+    split = {name: a.reshape(parts, -1, *a.shape[1:]) for name, a in inputs.items()}
+
+    def add(carry: Any, part: Any) -> Any:
+        batch_stats, sums = carry
+        next_scale, finite, loss, batch_stats, logits_BC, grads = _gradients(
+            objective, trainable, batch_stats, part[0], loss_scale, part[1], axis_name
+        )
+        sums = jax.tree.map(jnp.add, sums, (loss, grads))
+        return (batch_stats, sums), (next_scale, finite, logits_BC)
+
+    zeros = jax.tree.map(jnp.zeros_like, (jnp.float32(0), trainable))
+    (batch_stats, (loss, grads)), (scale_P, finite_P, logits_PBC) = lax.scan(
+        add, (batch_stats, zeros), (split, jnp.arange(parts))
+    )
+    # Each part starts from the same scale: all grow it alike, or those that overflow shrink it.
+    loss_scale = jax.tree.map(lambda value_P: value_P[jnp.argmin(finite_P)], scale_P)
+    logits_BC = logits_PBC.reshape(-1, logits_PBC.shape[-1])
+    return loss_scale, jnp.all(finite_P), loss, batch_stats, logits_BC, grads

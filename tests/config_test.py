@@ -57,7 +57,7 @@ def test_a_value_out_of_range_is_an_error_that_names_it(
 def test_a_phase_without_epochs_is_an_error() -> None:
     config = config_lib.default_config()
     config.phases = (config_lib.phase(("head",), epochs=0),)
-    with pytest.raises(InputError, match=r"phases\[0\] needs at least 1 epoch"):
+    with pytest.raises(InputError, match=r"phases\[0\] has epochs 0, steps 0"):
         config_lib.check(config)
 
 

@@ -11,6 +11,8 @@ from skinjax import optimizer
 from skinjax.config import default_config
 from skinjax.phases import Phase
 
+STAGES = ("stem", "block1", "head")
+
 
 def make_phase(trainable: tuple[str, ...], since: tuple[int, ...], num_steps: int = 100) -> Phase:
     return Phase(
@@ -18,8 +20,8 @@ def make_phase(trainable: tuple[str, ...], since: tuple[int, ...], num_steps: in
         trainable=trainable,
         frozen=(),
         since=since,
-        first_step=0,
         num_steps=num_steps,
+        steps_per_epoch=10,
         learning_rate=1e-2,
     )
 
@@ -70,7 +72,7 @@ def test_one_step_is_adamw_with_clipping_by_hand(settings: ConfigDict) -> None:
     phase = make_phase(("head",), (0,))
     params = {"head": {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([0.5])}}
     grads = {"head": {"kernel": jnp.array([[3.0, 4.0]]), "bias": jnp.array([12.0])}}  # norm 13
-    tx = optimizer.create(settings, phase)
+    tx = optimizer.create(settings, phase, STAGES)
     updates, _ = tx.update(grads, tx.init(params), params)
     rate = 1e-2 * 0.1
     # Adam's first update is the sign of the gradient, up to epsilon.
@@ -85,7 +87,7 @@ def test_one_step_is_adamw_with_clipping_by_hand(settings: ConfigDict) -> None:
 
 def test_frozen_parameters_have_no_optimizer_state(settings: ConfigDict) -> None:
     trainable = {"head": {"kernel": jnp.ones((4, 2))}}
-    state = optimizer.create(settings, make_phase(("head",), (0,))).init(trainable)
+    state = optimizer.create(settings, make_phase(("head",), (0,)), STAGES).init(trainable)
     assert sum(leaf.size for leaf in jax.tree.leaves(state)) == 2 * 8 + 2  # moments, two counts
 
 
@@ -93,12 +95,12 @@ def test_moments_are_carried_and_newcomers_start_afresh(settings: ConfigDict) ->
     head = {"head": {"kernel": jnp.ones((2, 2))}}
     both = {**head, "backbone": {"block1": {"kernel": jnp.ones((3, 3))}}}
     first, second = make_phase(("head",), (0,)), make_phase(("backbone/block1", "head"), (1, 0))
-    tx = optimizer.create(settings, first)
+    tx = optimizer.create(settings, first, STAGES)
     state = tx.init(head)
     for _ in range(5):
         _, state = tx.update(jax.tree.map(lambda p: 0.1 * p, head), state, head)
 
-    new_tx = optimizer.create(settings, second)
+    new_tx = optimizer.create(settings, second, STAGES)
     carried = optimizer.carry_moments(state, new_tx.init(both))
     adam = carried[1].inner_states
     assert int(adam["phase_0"].inner_state.count) == 5
@@ -118,3 +120,80 @@ def test_moments_are_carried_and_newcomers_start_afresh(settings: ConfigDict) ->
 def _is_schedule(path: tuple, value: object) -> bool:
     del value
     return "ScaleByScheduleState" in str(path)
+
+
+def test_warm_restarts_begin_anew_after_longer_and_longer_cycles(settings: ConfigDict) -> None:
+    settings.update(schedule="warm_restarts", warmup_fraction=0.0)
+    settings.update(restart_epochs=2, restart_factor=2.0)
+    rates = optimizer.learning_rates(settings, make_phase(("head",), (0,), num_steps=100))
+    restarts = [0, *(np.flatnonzero(np.diff(rates) > 0) + 1)]
+    assert restarts == [0, 20, 60]  # ten steps an epoch: cycles of 20, 40, 80
+    np.testing.assert_allclose(rates[restarts], 1e-2, rtol=1e-6)
+    np.testing.assert_allclose(rates[10], 1e-2 * (0.01 + 0.99 / 2), rtol=1e-5)
+
+
+def test_a_constant_schedule_stays_at_the_peak_after_the_warm_up(settings: ConfigDict) -> None:
+    settings.schedule = "constant"
+    rates = optimizer.learning_rates(settings, make_phase(("head",), (0,)))
+    assert rates[0] == pytest.approx(1e-3)
+    np.testing.assert_allclose(rates[20:], 1e-2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "lamb", "lion"])
+def test_each_optimizer_does_what_optax_s_own_of_that_name_does(
+    settings: ConfigDict, name: str
+) -> None:
+    settings.update(name=name, clip_norm=0.0, weight_decay=0.1, warmup_fraction=0.0)
+    settings.update(schedule="constant", b1=0.8, b2=0.9, momentum=0.7, nesterov=True)
+    params = {"head": {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([3.0, 0.5])}}
+    mask = optimizer.is_decayed
+    by_optax = {
+        "adamw": optax.adamw(1e-2, 0.8, 0.9, weight_decay=0.1, mask=mask),
+        "adam": optax.chain(optax.add_decayed_weights(0.1, mask), optax.adam(1e-2, 0.8, 0.9)),
+        "sgd": optax.chain(optax.add_decayed_weights(0.1, mask), optax.sgd(1e-2, 0.7, True)),
+        "lamb": optax.lamb(1e-2, 0.8, 0.9, eps=1e-8, weight_decay=0.1, mask=mask),
+        "lion": optax.lion(1e-2, 0.8, 0.9, weight_decay=0.1, mask=mask),
+    }[name]
+    ours = optimizer.create(settings, make_phase(("head",), (0,)), STAGES)
+    after = []
+    for tx in (ours, by_optax):
+        moved, state = params, tx.init(params)
+        for step in range(3):
+            grads = jax.tree.map(lambda leaf, step=step: jnp.cos(leaf * (step + 1)), moved)
+            updates, state = tx.update(grads, state, moved)
+            moved = optax.apply_updates(moved, updates)
+        after.append(moved)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *after)
+    assert not np.allclose(after[0]["head"]["bias"], params["head"]["bias"])
+
+
+def test_layer_decay_slows_stages_by_their_distance_from_the_head(settings: ConfigDict) -> None:
+    settings.update(layer_decay=0.5, weight_decay=0.0, clip_norm=0.0, warmup_fraction=0.0)
+    layers = ("backbone/stem/conv", "backbone/block1/conv", "head/logits")
+    params = {
+        "backbone": {"stem": {"conv": {"kernel": jnp.ones(2)}},
+                     "block1": {"conv": {"kernel": jnp.ones(2)}}},
+        "head": {"logits": {"kernel": jnp.ones(2)}},
+    }  # fmt: skip
+    tx = optimizer.create(settings, make_phase(layers, (0, 0, 0)), STAGES)
+    updates, _ = tx.update(params, tx.init(params), params)
+    moved = [updates["backbone"]["stem"], updates["backbone"]["block1"], updates["head"]]
+    whole = [jax.tree.leaves(one)[0][0] for one in moved]
+    np.testing.assert_allclose(whole, [-2.5e-3, -5e-3, -1e-2], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [("clip_value", [1.0, 1.0]), ("clip_norm", [0.6, 0.8]), ("clip_adaptive", [0.6, 0.8])],
+)
+def test_gradients_are_clipped_by_value_norm_or_the_parameters_norm(
+    settings: ConfigDict, field: str, expected: list[float]
+) -> None:
+    settings.update(clip_norm=0.0, name="sgd", momentum=0.0, nesterov=False, weight_decay=0.0)
+    settings.update(schedule="constant", warmup_fraction=0.0)
+    settings[field] = 1.0
+    params = {"head": {"kernel": jnp.array([0.6, 0.8])}}
+    grads = {"head": {"kernel": jnp.array([3.0, 4.0])}}
+    tx = optimizer.create(settings, make_phase(("head",), (0,)), STAGES)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    np.testing.assert_allclose(updates["head"]["kernel"], -1e-2 * np.array(expected), rtol=1e-5)

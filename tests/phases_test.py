@@ -36,12 +36,19 @@ def gradual() -> ConfigDict:
 
 def test_phases_are_laid_out_in_steps(gradual: ConfigDict) -> None:
     resolved = phases.resolve(gradual, LAYERS, steps_per_epoch=10)
-    assert [p.first_step for p in resolved] == [0, 10, 30]
-    assert [p.end_step for p in resolved] == [10, 30, 60]
+    assert [p.num_steps for p in resolved] == [10, 20, 30]
     assert [p.trainable for p in resolved] == [(HEAD,), (CONV2, HEAD), NAMES]
     assert resolved[1].frozen == (STEM, CONV1, BN1)
     assert resolved[2].since == (2, 2, 2, 1, 0)
     assert [p.learning_rate for p in resolved] == pytest.approx([1e-2, 5e-3, 1e-3])
+
+
+def test_a_length_in_steps_takes_the_place_of_epochs(gradual: ConfigDict) -> None:
+    gradual.phases = (phase(("head",), steps=7), phase(("*",), epochs=2))
+    assert [p.num_steps for p in phases.resolve(gradual, LAYERS, steps_per_epoch=10)] == [7, 20]
+    gradual.phases = ()
+    gradual.steps = 33
+    assert [p.num_steps for p in phases.resolve(gradual, LAYERS, steps_per_epoch=10)] == [33]
 
 
 def test_a_stage_that_is_frozen_again_starts_a_new_run(gradual: ConfigDict) -> None:

@@ -1,0 +1,109 @@
+"""What validation decides in a phase: when the learning rate falls, and when the phase ends."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from absl import logging
+from ml_collections import ConfigDict
+
+from skinjax import metrics
+from skinjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """What a phase's evaluations have shown so far; JSON can hold its fields.
+
+    Attributes:
+      best: the best value of the metric of early stopping; None before the first evaluation.
+      waited: evaluations since then.
+      plateau: the state of optax's `reduce_on_plateau`; None before the first evaluation.
+    """
+
+    best: float | None = None
+    waited: int = 0
+    plateau: dict[str, float] | None = None
+
+    @property
+    def learning_rate_scale(self) -> float:
+        """What the schedule's learning rate is multiplied by."""
+        return self.plateau["scale"] if self.plateau else 1.0
+
+    def is_exhausted(self, config: ConfigDict) -> bool:
+        """Says whether early stopping ends the phase."""
+        return 0 < config.early_stopping.patience <= self.waited
+
+
+def check(config: ConfigDict) -> None:
+    """Checks `config.plateau` and `config.early_stopping`.
+
+    Raises:
+      InputError: naming the field.
+    """
+    for section in ("plateau", "early_stopping"):
+        if config[section].metric:
+            metrics.direction(config[section].metric)
+    if not 0 < config.plateau.factor < 1:
+        raise InputError(
+            f"config.plateau.factor is {config.plateau.factor}; expected 0 < factor < 1, by which "
+            "the learning rate is multiplied"
+        )
+    if config.plateau.min_factor >= 1:
+        raise InputError(f"config.plateau.min_factor is {config.plateau.min_factor}; expected < 1")
+
+
+def update(monitor: Monitor, config: ConfigDict, values: Mapping[str, float | None]) -> Monitor:
+    """Takes the metrics of one evaluation.
+
+    Args:
+      monitor: before it.
+      config: the whole config.
+      values: validation metrics by the names of `metrics.DIRECTIONS`. A metric that is None (it is
+        not defined on this validation split) decides nothing.
+    """
+    best, waited, plateau = monitor.best, monitor.waited, monitor.plateau
+    loss = _as_loss(config.early_stopping, config, values)
+    if loss is not None:
+        if best is None or loss < best - config.early_stopping.min_delta:
+            best, waited = loss, 0
+        else:
+            waited += 1
+    loss = _as_loss(config.plateau, config, values)
+    if loss is not None and config.plateau.patience:
+        plateau = _reduce(config.plateau, plateau, loss)
+        if plateau["scale"] < monitor.learning_rate_scale:
+            logging.info(
+                "no improvement in %d evaluations: the learning rate is now %g of its schedule",
+                config.plateau.patience, plateau["scale"],
+            )  # fmt: skip
+    return Monitor(best, waited, plateau)
+
+
+def _as_loss(
+    settings: ConfigDict, config: ConfigDict, values: Mapping[str, float | None]
+) -> float | None:
+    """The value of the section's metric, with its sign changed where larger is better."""
+    name = settings.metric or config.checkpoint.metric
+    value = values[name]
+    if value is None:
+        return None
+    return -value if metrics.direction(name) == "max" else value
+
+
+def _reduce(settings: ConfigDict, fields: dict[str, float] | None, loss: float) -> dict[str, float]:
+    transformation = optax.contrib.reduce_on_plateau(
+        factor=settings.factor,
+        patience=settings.patience,
+        rtol=0.0,  # it is relative to the best value, whose sign may be either
+        atol=max(settings.min_delta, 1e-12),  # optax wants one that is not 0
+        min_scale=settings.min_factor,
+    )
+    state: Any = transformation.init(jnp.float32(0))
+    if fields is not None:
+        like = state._asdict()
+        state = type(state)(**{k: jnp.asarray(v, like[k].dtype) for k, v in fields.items()})
+    _, state = transformation.update(jnp.float32(0), state, value=jnp.float32(loss))
+    return {name: value.item() for name, value in state._asdict().items()}
