@@ -39,6 +39,7 @@ class Description:
       fingerprint: of the prepared data.
       phase_start: the step at which the phase began.
       monitor: the fields of `monitor.Monitor`.
+      metadata: the encoder of patient metadata as JSON (`metadata.Encoder`); '' without.
     """
 
     step: int
@@ -50,6 +51,7 @@ class Description:
     fingerprint: str
     phase_start: int = 0
     monitor: dict[str, Any] = field(default_factory=dict)
+    metadata: str = ""
 
 
 class Checkpointer:
@@ -67,11 +69,15 @@ class Checkpointer:
         self.directory = Path(directory).resolve()
         self._metric = metric
         self._sign = 1 if metrics.direction(metric) == "max" else -1
+
+        def score(metrics: Any) -> float:
+            return float(self._sign * metrics[metric])
+
         policy = preservation_policy.AnyPreservationPolicy(
             [
                 preservation_policy.LatestN(_LATEST_KEPT),
                 preservation_policy.BestN(
-                    get_metric_fn=lambda metrics: self._sign * metrics[metric],
+                    get_metric_fn=score,
                     n=keep_best,
                     keep_checkpoints_without_metrics=False,
                 ),
@@ -81,6 +87,9 @@ class Checkpointer:
             self.directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policy,
+                # Without it Orbax neither writes the metrics nor reads them again, and the best
+                # checkpoint of before a restart would go.
+                best_fn=score,
                 read_only=read_only,
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,  # of a save that a kill cut off

@@ -104,6 +104,33 @@ def test_the_latest_and_the_best_are_kept_and_chosen(
         checkpointer.choose("3")
 
 
+def test_the_best_is_still_known_after_a_restart(experiment: Experiment, tmp_path: Path) -> None:
+    state = state_of(experiment, 0)
+    for steps in ((1, 2, 3), (4, 5, 6)):
+        opened = Checkpointer(tmp_path / "checkpoints", metric="accuracy")
+        for step in steps:
+            opened.save(state, {}, describe(step, accuracy=0.9 if step == 2 else 0.5))
+            opened.wait()
+        opened.close()
+    kept = Checkpointer(tmp_path / "checkpoints", metric="accuracy", read_only=True)
+    assert (kept.steps(), kept.choose("best")) == ([2, 5, 6], 2)
+    kept.close()
+
+
+def test_averages_and_raw_parameters_both_come_back(
+    experiment: Experiment, checkpointer: Checkpointer
+) -> None:
+    state = state_of(experiment, 0)
+    ema = jax.tree.map(lambda leaf: leaf + 1, state.variables)
+    state = state.replace(ema=ema)
+    checkpointer.save(state, {}, describe(1, accuracy=0.5))
+    checkpointer.wait()
+    restored, _ = checkpointer.restore(1, jax.eval_shape(lambda: state))
+    jax.tree.map(np.testing.assert_array_equal, restored, jax.device_get(state))
+    # What is evaluated and used are the averages.
+    jax.tree.map(np.testing.assert_array_equal, checkpointer.restore_variables(1), ema)
+
+
 def test_a_lower_metric_can_be_the_better(experiment: Experiment, tmp_path: Path) -> None:
     checkpointer = Checkpointer(tmp_path / "c", metric="loss")
     for step, loss in ((1, 0.3), (2, 0.1), (3, 0.2), (4, 0.4)):

@@ -1,5 +1,6 @@
 """Tests of the steps: by hand, on 1 and 8 devices, frozen, overflowing, padded."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +11,7 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from skinjax import parallel, phases
+from skinjax import models, parallel, phases
 from skinjax.config import phase
 from skinjax.experiment import Experiment
 
@@ -225,3 +226,126 @@ def test_evaluation_does_not_see_the_padding(
     weight = WEIGHTS[batch["label"][:11]]
     by_hand = -np.log(one["probability_BC"][np.arange(11), batch["label"][:11]]) * weight
     assert_close(one["numerator"], by_hand.sum(), rtol=1e-5)
+
+
+def make_simple(config: ConfigDict, devices: int = 1) -> Experiment:
+    """SimpleCNN without dropout: nothing in it depends on how a batch is cut."""
+    config.model.name = "simple_cnn"
+    config.model.head = ()
+    config.batch_size = 16
+    experiment = make_experiment(config, lambda **_: None, devices)
+    model = models.create(config.model, num_classes=3, axis_name=parallel.AXIS)
+    return dataclasses.replace(experiment, model=model)
+
+
+@pytest.mark.parametrize("reduction", ["batch", "weights"])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_batch_in_parts_takes_the_step_of_the_whole(
+    config: ConfigDict, batch: dict[str, np.ndarray], reduction: str, devices: int
+) -> None:
+    config.loss.reduction = reduction
+    config.augment.mixup_alpha = 0.4
+    whole_state, whole = run(make_simple(config, devices), batch, steps=2)
+    config.optimizer.accumulate = 4
+    parts_state, parts = run(make_simple(config, devices), batch, steps=2)
+    for name in ("loss", "grad_norm", "probability_BC"):
+        assert_close(whole[name], parts[name], rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(whole["label_B"], parts["label_B"])
+    assert_close(whole_state.params, parts_state.params, atol=1e-5)
+
+
+def test_parts_move_batch_statistics_one_after_the_other(
+    plain: ConfigDict, batch: dict[str, np.ndarray], tiny_classifier: Any
+) -> None:
+    plain.optimizer.accumulate = 2
+    plain.optimizer.learning_rate = 0.0
+    state, _ = run(make_experiment(plain, tiny_classifier), batch)
+    plain.optimizer.accumulate = 1
+    experiment = make_experiment(plain, tiny_classifier)
+    (first, *_) = phases.resolve(plain, experiment.layers, steps_per_epoch=10)
+    one_by_one = experiment.mapper.replicate(
+        experiment.init_state(first, experiment.init_variables())
+    )
+    step = experiment.train_step(first)
+    for part in (slice(0, 8), slice(8, 16)):
+        half = {name: array[part] for name, array in batch.items()}
+        one_by_one, _ = step(one_by_one, experiment.mapper.shard(half), jax.random.key(0))
+    assert_close(state.batch_stats, jax.device_get(one_by_one.batch_stats), atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1024.0, 2.0**60])
+def test_float16_in_parts_skips_a_step_where_any_part_overflows(
+    plain: ConfigDict, batch: dict[str, np.ndarray], tiny_classifier: Any, scale: float
+) -> None:
+    plain.model.dtype = "float16"
+    plain.optimizer.accumulate = 2
+    experiment = make_experiment(plain, tiny_classifier)
+    (only,) = phases.resolve(plain, experiment.layers, steps_per_epoch=10)
+    state = experiment.init_state(only, experiment.init_variables())
+    state = state.replace(loss_scale=state.loss_scale.replace(scale=jnp.float32(scale)))
+    before = jax.device_get(state.params)
+    replicated, sharded = experiment.mapper.replicate(state), experiment.mapper.shard(batch)
+    after, outputs = experiment.train_step(only)(replicated, sharded, jax.random.key(0))
+    overflows = scale > 1024
+    assert bool(outputs["finite"]) is not overflows
+    assert float(after.loss_scale.scale) == (scale / 2 if overflows else scale)
+    same = jax.tree.map(np.array_equal, before, jax.device_get(after.params))
+    assert all(jax.tree.leaves(same)) is overflows
+
+
+@pytest.mark.parametrize("warmup", [True, False])
+def test_the_moving_averages_follow_parameters_and_batch_statistics(
+    config: ConfigDict, batch: dict[str, np.ndarray], tiny_classifier: Any, warmup: bool
+) -> None:
+    config.ema.update(decay=0.15, warmup=warmup)
+    experiment = make_experiment(config, tiny_classifier)
+    states = [run(experiment, batch, steps=steps)[0] for steps in (1, 2)]
+    by_hand = jax.device_get(experiment.init_variables())
+    for step, state in enumerate(states):
+        decay = min(0.15, (1 + step) / (10 + step)) if warmup else 0.15
+        new = {"params": state.params, "batch_stats": state.batch_stats}
+        by_hand = jax.tree.map(lambda e, n, d=decay: d * e + (1 - d) * n, by_hand, new)
+        assert_close(state.ema, by_hand, rtol=1e-5, atol=1e-7)
+    assert states[1].variables is states[1].ema
+    without = {"params": states[1].params, "batch_stats": states[1].batch_stats}
+    assert states[1].replace(ema=None).variables == without
+
+
+def test_the_averages_of_what_is_frozen_keep_their_bits(
+    config: ConfigDict, batch: dict[str, np.ndarray], tiny_classifier: Any
+) -> None:
+    config.ema.decay = 0.9
+    config.phases_from_scratch = True
+    config.phases = (phase(("head",), epochs=1),)
+    experiment = make_experiment(config, tiny_classifier)
+    before = jax.device_get(experiment.init_variables())["params"]["backbone"]
+    state, _ = run(experiment, batch, steps=3)
+    jax.tree.map(np.testing.assert_array_equal, before, state.ema["params"]["backbone"])
+
+
+def test_a_plateau_scales_the_whole_update(
+    plain: ConfigDict, batch: dict[str, np.ndarray], tiny_classifier: Any
+) -> None:
+    plain.plateau.patience = 1
+    experiment = make_experiment(plain, tiny_classifier)
+    (only,) = phases.resolve(plain, experiment.layers, steps_per_epoch=10)
+    state = jax.device_get(experiment.init_state(only, experiment.init_variables()))
+    step, moved = experiment.train_step(only), []
+    for scale in (1.0, 0.25):
+        scaled = experiment.mapper.replicate(state.replace(learning_rate_scale=np.float32(scale)))
+        after, _ = step(scaled, experiment.mapper.shard(batch), jax.random.key(0))
+        moved.append(jax.tree.map(lambda a, b: np.array(a) - b, after.params, state.params))
+    assert_close(jax.tree.map(lambda leaf: leaf / 4, moved[0]), moved[1], atol=1e-7)
+
+
+def test_mixing_gives_one_and_eight_devices_the_same(
+    config: ConfigDict, batch: dict[str, np.ndarray], tiny_classifier: Any
+) -> None:
+    config.augment.update(mixup_alpha=0.5, cutmix_alpha=1.0)
+    one, _ = run(make_experiment(config, tiny_classifier, 1), batch, steps=2)
+    eight, _ = run(make_experiment(config, tiny_classifier, 8), batch, steps=2)
+    assert_close(one.params, eight.params, atol=1e-4)
+    config.augment.update(mixup_alpha=0.0, cutmix_alpha=0.0)
+    unmixed, _ = run(make_experiment(config, tiny_classifier, 1), batch, steps=2)
+    difference = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), one.params, unmixed.params)
+    assert max(jax.tree.leaves(difference)) > 1e-3

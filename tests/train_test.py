@@ -15,7 +15,7 @@ from skinjax.config import phase
 from skinjax.data import builder, synthetic
 from skinjax.errors import InputError, NonFiniteLossError, OriginError, StoppedError
 from skinjax.experiment import Experiment
-from skinjax.train import train
+from skinjax.train import _Loop, train
 
 
 @pytest.fixture
@@ -120,8 +120,8 @@ def test_resuming_keeps_batch_norm_and_the_loss_scale(
 ) -> None:
     """In float16, on a network with batch norm, evaluated every second epoch."""
 
-    def create(settings: ConfigDict, *, num_classes: int, axis_name: str | None) -> Any:
-        del axis_name
+    def create(settings: ConfigDict, *, num_classes: int, **others: Any) -> Any:
+        del others
         return tiny_classifier(num_classes=num_classes, dtype=settings.dtype)
 
     monkeypatch.setattr(models, "create", create)
@@ -242,4 +242,132 @@ def test_a_batch_size_that_the_devices_do_not_divide_names_the_nearest(
     config.parallel.num_devices = 8
     config.batch_size = 30
     with pytest.raises(InputError, match="8 devices don't divide; the nearest valid size is 32"):
+        train(config, tmp_path / "run")
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, values: dict[int, float]) -> None:
+    """Gives validation these balanced accuracies by step, and counts on nothing else."""
+    original = _Loop._validate
+
+    def validate(self: Any, step: int, state: Any) -> dict[str, Any]:
+        return original(self, step, state) | {"balanced_accuracy": values[step]}
+
+    monkeypatch.setattr(_Loop, "_validate", validate)
+
+
+@pytest.fixture
+def stopping(gradual: ConfigDict) -> ConfigDict:
+    """Two phases of ten steps, evaluated every two, which end after two without a gain."""
+    gradual.phases = (phase(("head",), steps=10), phase(("dense", "head"), steps=10))
+    gradual.evaluate.every_steps = 2
+    gradual.early_stopping.patience = 2
+    gradual.plateau.patience = 1
+    gradual.checkpoint.keep_best = 2
+    return gradual
+
+
+EVALUATED = {2: 0.5, 4: 0.6, 6: 0.4, 8: 0.3, 10: 0.2, 12: 0.7, 14: 0.1, 16: 0.2}
+
+
+def test_early_stopping_ends_each_phase_and_the_run(
+    stopping: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, EVALUATED)
+    seen: list[int] = []
+    best = train(stopping, tmp_path / "run", lambda step, values: seen.append(step))
+    assert seen == [2, 4, 6, 8, 10, 12, 14, 16]
+    assert (best["step"], best["metrics"]["balanced_accuracy"]) == (12, 0.7)
+    rows = read_csv(tmp_path / "run" / "history.csv")
+    assert [(row["step"], row["phase"]) for row in rows[3:5]] == [("8", "0"), ("10", "1")]
+    rates = [float(row["learning_rate"]) for row in read_csv(tmp_path / "run" / "steps.csv")]
+    assert len(rates) == 1  # log.every_steps is 10
+    # The same command again has nothing to do.
+    again = train(stopping, tmp_path / "run", lambda step, values: seen.append(step))
+    assert again == best
+    assert len(seen) == 8
+
+
+def test_the_next_phase_may_begin_with_the_best_parameters(
+    stopping: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backbone's learning rate is zero in effect: what differs is where the head begins."""
+    scripted(monkeypatch, EVALUATED)
+    stopping.early_stopping.restore_best = True
+    stopping.checkpoint.keep_best = 10
+    started: dict[int, Any] = {}
+    original = _Loop._enter
+
+    def enter(self: Any, state: Any, phase: Any) -> Any:
+        started[phase.index] = jax.device_get(state)
+        return original(self, state, phase)
+
+    monkeypatch.setattr(_Loop, "_enter", enter)
+    train(stopping, tmp_path / "run")
+    checkpointer, _ = checkpoint.open_run(tmp_path / "run")
+    best = checkpointer.restore_variables(4)
+    jax.tree.map(np.testing.assert_array_equal, started[1].params, best["params"])
+    assert int(started[1].step) == 8
+    assert float(started[1].learning_rate_scale) == 1
+
+
+def test_a_run_with_everything_on_resumes_bit_identically(
+    stopping: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Averages, parts, mixing, balance, a plateau and early stopping, stopped where it hurts."""
+    stopping.update(ema={"decay": 0.9}, batch_size=16)
+    stopping.optimizer.update(accumulate=2, name="lamb", layer_decay=0.8)
+    stopping.augment.update(mixup_alpha=0.2)
+    stopping.data.balance = 1.0
+    stopping.checkpoint.every_steps = 3
+    stopping.early_stopping.restore_best = True
+    scripted(monkeypatch, EVALUATED)
+    train(stopping, tmp_path / "unbroken")
+    for step in (4, 7, 11):
+        with monkeypatch.context() as patch:
+            stop_after(patch, step)
+            with pytest.raises(StoppedError):
+                train(stopping, tmp_path / "broken")
+    train(stopping, tmp_path / "broken")
+    unbroken, broken = (tmp_path / run for run in ("unbroken", "broken"))
+    jax.tree.map(np.testing.assert_array_equal, parameters(unbroken), parameters(broken))
+    columns = ("step", "phase", "learning_rate", "val_loss")
+    unbroken_rows, broken_rows = (
+        [[row[name] for name in columns] for row in read_csv(run / "history.csv")]
+        for run in (unbroken, broken)
+    )
+    assert unbroken_rows == broken_rows
+    # The plateau halved the learning rate, and the averages are what was evaluated and kept.
+    checkpointer, _ = checkpoint.open_run(broken)
+    about = checkpointer.describe(checkpointer.choose("latest"))
+    assert about.monitor["plateau"]["scale"] < 1
+    assert about.monitor["waited"] == 2
+
+
+def test_what_is_evaluated_and_kept_are_the_averages(config: ConfigDict, tmp_path: Path) -> None:
+    config.epochs = 1
+    train(config, tmp_path / "raw")
+    config.ema.update(decay=0.999999, warmup=False)
+    train(config, tmp_path / "averaged")
+    counts_C = np.ones(7)
+    initial = Experiment.create(config, tuple("abcdefg"), counts_C).init_variables()
+    averaged = parameters(tmp_path / "averaged")
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+        averaged["params"], jax.device_get(initial["params"]),
+    )  # fmt: skip
+    losses = [
+        read_csv(tmp_path / run / "history.csv")[0]["val_loss"] for run in ("raw", "averaged")
+    ]
+    assert losses[0] != losses[1]
+    trained = [
+        read_csv(tmp_path / run / "history.csv")[0]["train_loss"] for run in ("raw", "averaged")
+    ]
+    assert trained[0] == trained[1]
+
+
+def test_folds_without_a_fold_are_left_to_cross_validation(
+    config: ConfigDict, tmp_path: Path
+) -> None:
+    config.data.folds = 5
+    with pytest.raises(InputError, match=r"data\.fold is -1.*cross_validate"):
         train(config, tmp_path / "run")
