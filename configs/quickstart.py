@@ -12,6 +12,7 @@ model on mean colour reaches a balanced accuracy of 0.070 and a macro AUC of 0.5
 from ml_collections import ConfigDict
 
 from skinjax.config import default_config
+from skinjax.tune import SearchSpace, choice, log_uniform, uniform
 
 
 def get_config() -> ConfigDict:
@@ -29,3 +30,12 @@ def get_config() -> ConfigDict:
     config.augment.update(flip_horizontal=0.5, flip_vertical=0.5)
     config.loss.class_weight_exponent = 1.0
     return config
+
+
+def get_search_space() -> SearchSpace:
+    """What `skinjax tune` varies; a grid has 3 x 2 x 2 points."""
+    return {
+        "optimizer.learning_rate": log_uniform(1e-4, 1e-2, points=3),
+        "loss.label_smoothing": uniform(0.0, 0.2, points=2),
+        "loss.class_weight_exponent": choice(0.5, 1.0),
+    }

@@ -17,7 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-_SHOWN = ("accuracy", "balanced_accuracy", "macro_roc_auc", "macro_f1", "log_loss")
+_SHOWN = (
+    "accuracy", "balanced_accuracy", "macro_roc_auc", "macro_f1", "weighted_precision",
+    "weighted_recall", "log_loss",
+)  # fmt: skip
 
 
 def main() -> int:

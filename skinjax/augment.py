@@ -1,5 +1,7 @@
 """Random augmentation of image batches: pure JAX, run inside the train step."""
 
+import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -7,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from skinjax import image_ops
+from skinjax import image_ops, mixing, randaugment
 from skinjax.errors import InputError
 
 # Largest value of each field: a probability, or where draws would repeat or lose the image.
@@ -15,12 +17,24 @@ _LARGEST = {
     "flip_horizontal": 1.0,
     "flip_vertical": 1.0,
     "rotation_degrees": 180.0,
+    "shear_degrees": 60.0,
+    "shift": 1.0,
+    "zoom": 0.9,
     "brightness": 1.0,
     "contrast": 1.0,
     "saturation": 1.0,
     "hue": 0.5,
+    "channel_shift": 1.0,
     "noise_std": 1.0,
+    "erasing": 1.0,
 }
+
+# Folded into an example's key. Folding in i gives the i-th of the keys that splitting does, so
+# these come after those, and after the six draws of `random_affine`.
+_RANDAUGMENT, _CHANNEL_SHIFT, _ERASING = 3, 4, 5
+_MORE_GEOMETRY = 6
+
+_ERASING_TRIES = 10  # as in timm
 
 
 def check(settings: ml_collections.ConfigDict) -> None:
@@ -42,6 +56,19 @@ def check(settings: ml_collections.ConfigDict) -> None:
             f"augment.crop_scale is {scale}; expected (low, high) with 0 < low <= high <= 1, the "
             "share of the image's area that is kept; set it to (1.0, 1.0) to turn cropping off"
         )
+    area, aspect = tuple(settings.erasing_area), tuple(settings.erasing_aspect)
+    if len(area) != 2 or not 0.0 < area[0] <= area[1] < 1.0:
+        raise InputError(
+            f"augment.erasing_area is {area}; expected (low, high) with 0 < low <= high < 1, the "
+            "erased share of the image's area; set erasing to 0 to turn it off"
+        )
+    if len(aspect) != 2 or not 0.0 < aspect[0] <= aspect[1] < math.inf:
+        raise InputError(
+            f"augment.erasing_aspect is {aspect}; expected (low, high) with 0 < low <= high, the "
+            "rectangle's height over its width; set erasing to 0 to turn it off"
+        )
+    randaugment.check(settings)
+    mixing.check(settings)
 
 
 def example_keys(
@@ -66,10 +93,12 @@ def example_keys(
 def augment(
     image_BHWC: jax.Array, key_B: jax.Array, *, settings: ml_collections.ConfigDict
 ) -> jax.Array:
-    """Random colour jitter, flips, rotation, crop and noise, drawn anew for every example.
+    """Every random change of `config.augment` but mixing, drawn anew for every example.
 
-    What has zero strength in `settings` adds nothing to the compiled program. `check` the settings
-    first.
+    In this order: RandAugment's colour operations; channel shift; brightness, contrast, saturation
+    and hue; flips, rotation, crop, shift, shear, zoom and RandAugment's geometric operations, all
+    in one sampling; noise; erasing. What has zero strength in `settings` adds nothing to the
+    compiled program. `check` the settings first.
 
     Args:
         image_BHWC: (B, H, W, 3) uint8 RGB.
@@ -80,27 +109,61 @@ def augment(
     Returns:
         (B, H, W, 3) float32 in [0, 1].
     """
+    if settings.randaugment_operations == 0:
+        one = functools.partial(_augment_one, settings=settings)
+        return jax.vmap(one)(image_BHWC, key_B)
+
+    def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return randaugment.draw(jax.random.fold_in(key, _RANDAUGMENT), settings)
+
+    def warped(image_HWC: jax.Array, key: jax.Array, *drawn: jax.Array) -> jax.Array:
+        matrix_23 = randaugment.geometry(image_HWC.shape, *drawn)
+        return _augment_one(image_HWC, key, matrix_23, settings=settings)
+
+    drawn_BN = jax.vmap(draw)(key_B)
+    image_BHWC = randaugment.colour(image_BHWC, *drawn_BN)
+    return jax.vmap(warped)(image_BHWC, key_B, *drawn_BN)
+
+
+def _augment_one(
+    image_HWC: jax.Array,
+    key: jax.Array,
+    matrix_23: jax.Array | None = None,
+    *,
+    settings: ml_collections.ConfigDict,
+) -> jax.Array:
+    """All but RandAugment's colour operations, on one image; `matrix_23` is a warp to add."""
+    geometry_key, colour_key, noise_key = jax.random.split(key, 3)
+    image = image_HWC
+    if settings.channel_shift > 0:
+        image = random_channel_shift(jax.random.fold_in(key, _CHANNEL_SHIFT), image, settings)
     # Colour comes before geometry, since its matrix product then stays apart from the sampling:
     # fused into it by XLA, every channel would sample all three again (three times slower on a
     # CPU). Both are linear, so the order only says that contrast keeps the whole image's mean.
     jitter = any(settings[name] for name in ("brightness", "contrast", "saturation", "hue"))
-    warp = settings.rotation_degrees > 0 or tuple(settings.crop_scale) != (1.0, 1.0)
-
-    def one(image_HWC: jax.Array, key: jax.Array) -> jax.Array:
-        geometry_key, colour_key, noise_key = jax.random.split(key, 3)
-        image = image_HWC
-        if jitter:
-            image = image_ops.adjust_colour(image, *random_colour(colour_key, image, settings))
-        if warp:
-            image = image_ops.warp_affine(image, random_affine(geometry_key, image.shape, settings))
-        else:
-            image = random_flips(geometry_key, image, settings)
-        image = image * np.float32(1 / 255)  # XLA turns a division into this anyway
-        if settings.noise_std > 0:
-            image = image + settings.noise_std * gaussian(noise_key, image.shape)
-        return jnp.clip(image, 0.0, 1.0) if jitter or settings.noise_std > 0 else image
-
-    return jax.vmap(one)(image_BHWC, key_B)
+    if jitter:
+        image = image_ops.adjust_colour(image, *random_colour(colour_key, image, settings))
+    if settings.erasing > 0:  # before the warp, which would be computed again for it
+        mean_3 = jnp.clip(jnp.mean(image, (0, 1), dtype=jnp.float32) / 255, 0, 1)
+    more_geometry = any(settings[name] for name in ("shear_degrees", "shift", "zoom"))
+    cropped = tuple(settings.crop_scale) != (1.0, 1.0)
+    if settings.rotation_degrees > 0 or cropped or more_geometry or matrix_23 is not None:
+        drawn_23 = random_affine(geometry_key, image.shape, settings)
+        if matrix_23 is not None:
+            drawn_23 = image_ops.compose(drawn_23, matrix_23)
+        image = image_ops.warp_affine(image, drawn_23)
+    else:
+        image = random_flips(geometry_key, image, settings)
+    image = image * np.float32(1 / 255)  # XLA turns a division into this anyway
+    if settings.noise_std > 0:
+        image = image + settings.noise_std * gaussian(noise_key, image.shape)
+    if jitter or settings.noise_std > 0:
+        image = jnp.clip(image, 0.0, 1.0)
+    if settings.erasing > 0:
+        erasing_key = jax.random.fold_in(key, _ERASING)
+        erased_HW = random_rectangle(erasing_key, image.shape, settings)
+        image = jnp.where(erased_HW[..., None], mean_3, image)
+    return image
 
 
 def random_flips(
@@ -120,14 +183,19 @@ def random_flips(
 def random_affine(
     key: jax.Array, shape: Sequence[int], settings: ml_collections.ConfigDict
 ) -> jax.Array:
-    """Draws flips, rotation and crop as one matrix for `image_ops.warp_affine`.
+    """Draws flips, rotation, crop, shift, shear and zoom as one matrix for `warp_affine`.
 
     The angle is uniform in +-rotation_degrees, the crop's area uniform in crop_scale (times the
-    image's area) with the image's aspect kept, and its place uniform inside the image.
+    image's area) with the image's aspect kept, and its place uniform inside the image. Then, in
+    Keras's order (`ImageDataGenerator.apply_affine_transform`), about the centre: a shift, uniform
+    in +-shift times each side; a shear along x, whose angle is uniform in +-shear_degrees; and a
+    zoom as Keras's `zoom_range`, where each axis has a factor of its own, uniform in 1 +- zoom. A
+    factor below 1 makes things larger, and one above 1 smaller. Keras's shear shortens the other
+    axis besides; this one keeps every area.
     """
     draw_6 = jax.random.uniform(key, (6,))
     low, high = settings.crop_scale
-    return image_ops.affine_matrix(
+    matrix_23 = image_ops.affine_matrix(
         shape,
         flip_x=draw_6[0] < settings.flip_horizontal,
         flip_y=draw_6[1] < settings.flip_vertical,
@@ -136,6 +204,16 @@ def random_affine(
         crop_x=draw_6[4],
         crop_y=draw_6[5],
     )
+    if not any(settings[name] for name in ("shear_degrees", "shift", "zoom")):
+        return matrix_23
+    more_key = jax.random.fold_in(key, _MORE_GEOMETRY)
+    draw_5 = jax.random.uniform(more_key, (5,), minval=-1.0)
+    shear = jnp.tan(jnp.deg2rad(settings.shear_degrees * draw_5[0]))
+    zoom_x, zoom_y = 1 + settings.zoom * draw_5[1], 1 + settings.zoom * draw_5[2]
+    more_22 = jnp.stack([jnp.stack([zoom_x, shear * zoom_y]), jnp.stack([0 * zoom_x, zoom_y])])
+    shift_x, shift_y = settings.shift * draw_5[3], settings.shift * draw_5[4]
+    more_23 = image_ops.about_centre(shape, more_22, shift_x, shift_y)
+    return image_ops.compose(matrix_23, more_23)
 
 
 def random_colour(
@@ -155,6 +233,52 @@ def random_colour(
         saturation=1 + settings.saturation * draw_4[2],
         hue=settings.hue * draw_4[3],
     )
+
+
+def random_channel_shift(
+    key: jax.Array, image_HWC: jax.Array, settings: ml_collections.ConfigDict
+) -> jax.Array:
+    """Adds one number, uniform in +-channel_shift, to every channel: float32 on the image's scale.
+
+    Clipped to the smallest and largest value of the image, as Keras's `random_channel_shift`.
+    """
+    shift = 255 * settings.channel_shift * jax.random.uniform(key, minval=-1.0)
+    low, high = jnp.min(image_HWC), jnp.max(image_HWC)
+    return jnp.clip(image_HWC + shift, low.astype(jnp.float32), high.astype(jnp.float32))
+
+
+def random_rectangle(
+    key: jax.Array, shape: Sequence[int], settings: ml_collections.ConfigDict
+) -> jax.Array:
+    """Draws what random erasing erases (Zhong et al. 2017, arXiv:1708.04896): bool (H, W).
+
+    With probability `erasing` a rectangle inside of the image, as timm draws it: its share of the
+    area uniform in erasing_area, the logarithm of height over width uniform in that of
+    erasing_aspect, the place uniform. Of ten draws the first that is smaller than the image is
+    taken, and nothing is erased where none is. `augment` fills it with the mean colour of the
+    image, which stands for timm's zero after normalisation.
+    """
+    height, width = shape[:2]
+    erase_key, size_key, place_key = jax.random.split(key, 3)
+    draw_2T = jax.random.uniform(size_key, (2, _ERASING_TRIES))
+    low, high = settings.erasing_area
+    area_T = height * width * (low + (high - low) * draw_2T[0])
+    low, high = (math.log(bound) for bound in settings.erasing_aspect)
+    aspect_T = jnp.exp(low + (high - low) * draw_2T[1])
+    height_T = jnp.round(jnp.sqrt(area_T * aspect_T))
+    width_T = jnp.round(jnp.sqrt(area_T / aspect_T))
+    fits_T = (height_T < height) & (width_T < width)
+    first = jnp.argmax(fits_T)
+    place_2 = jax.random.uniform(place_key, (2,))
+
+    def along(size: int, length: jax.Array, place: jax.Array) -> jax.Array:
+        start = jnp.floor(place * (size - length + 1))
+        return (jnp.arange(size) >= start) & (jnp.arange(size) < start + length)
+
+    rows_H = along(height, height_T[first], place_2[0])
+    columns_W = along(width, width_T[first], place_2[1])
+    erase = (jax.random.uniform(erase_key) < settings.erasing) & fits_T[first]
+    return erase & rows_H[:, None] & columns_W[None, :]
 
 
 def gaussian(key: jax.Array, shape: Sequence[int]) -> jax.Array:

@@ -3,8 +3,9 @@
 import contextlib
 import errno
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,27 +70,11 @@ class Checkpointer:
         self.directory = Path(directory).resolve()
         self._metric = metric
         self._sign = 1 if metrics.direction(metric) == "max" else -1
-
-        def score(metrics: Any) -> float:
-            return float(self._sign * metrics[metric])
-
-        policy = preservation_policy.AnyPreservationPolicy(
-            [
-                preservation_policy.LatestN(_LATEST_KEPT),
-                preservation_policy.BestN(
-                    get_metric_fn=score,
-                    n=keep_best,
-                    keep_checkpoints_without_metrics=False,
-                ),
-            ]
-        )
+        self._score_of_step: dict[int, float] = {}
         self._open: Callable[[], ocp.CheckpointManager] = lambda: ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy,
-                # Without it Orbax neither writes the metrics nor reads them again, and the best
-                # checkpoint of before a restart would go.
-                best_fn=score,
+                preservation_policy=_LatestAndBest(self._score_of_step, keep_best),
                 read_only=read_only,
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,  # of a save that a kill cut off
@@ -98,6 +83,14 @@ class Checkpointer:
             item_names=("variables", "training", "data", "description"),
         )
         self._manager = self._open()
+        if not read_only:
+            for step in self.steps():
+                self._note_score(step, self._describe_or_none(step))
+
+    def _note_score(self, step: int, description: Description | None) -> None:
+        self._score_of_step.pop(step, None)
+        if description is not None and self._metric in description.metrics:
+            self._score_of_step[step] = self._sign * description.metrics[self._metric]
 
     def save(self, state: TrainState, data_state: Any, description: Description) -> None:
         """Starts saving; waits only for the save before this one.
@@ -110,7 +103,7 @@ class Checkpointer:
         if description.step in self._manager.all_steps():
             return
         host = jax.tree.map(lambda leaf: np.array(leaf), state)
-        metrics = description.metrics if self._metric in description.metrics else None
+        self._note_score(description.step, description)
         with self._clear_errors():
             self._manager.save(
                 description.step,
@@ -120,7 +113,6 @@ class Checkpointer:
                     data=ocp.args.JsonSave({"state": data_state}),
                     description=ocp.args.JsonSave({"format": _FORMAT, **asdict(description)}),
                 ),
-                metrics=metrics,
                 force=True,
             )
 
@@ -131,16 +123,19 @@ class Checkpointer:
 
     @contextlib.contextmanager
     def _clear_errors(self) -> Iterator[None]:
-        """Turns a full disk, however Orbax words it, into an OSError, and removes the half."""
+        """Turns what the disk refuses, however Orbax words it, into an OSError.
+
+        It is full, or has become read-only, or the folder is gone. The half is removed.
+        """
         try:
             yield
         except Exception as error:
-            full = "No space left" in str(error) or getattr(error, "errno", 0) == errno.ENOSPC
-            if not full:
+            number = _error_number(error)
+            if not number:
                 raise
             for half in self.directory.glob("*.orbax-checkpoint-tmp"):
                 shutil.rmtree(half, ignore_errors=True)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory)) from error
+            raise OSError(number, os.strerror(number), str(self.directory)) from error
 
     def close(self) -> None:
         """Waits and releases the folder."""
@@ -180,14 +175,11 @@ class Checkpointer:
         if which == "latest":
             return steps[-1]
         if which == "best":
-            described = {step: self._describe_or_none(step) for step in steps}
-            scored = {
-                step: self._sign * about.metrics[self._metric]
-                for step, about in described.items()
-                if about is not None and self._metric in about.metrics
-            }
+            for step in steps:
+                self._note_score(step, self._describe_or_none(step))
+            scored = _by_score(steps, self._score_of_step)
             if scored:
-                return max(scored, key=lambda step: (scored[step], step))
+                return scored[-1]
             logging.warning("no checkpoint has %s; taking the latest", self._metric)
             return steps[-1]
         if which.isdecimal() and int(which) in steps:
@@ -274,6 +266,29 @@ class Checkpointer:
         (self.directory / str(step)).rename(aside / str(step))
 
 
+class _LatestAndBest(preservation_policy.PreservationPolicy):
+    """Says which checkpoints stay, by the scores that their descriptions give.
+
+    Orbax's own policy forgets the metrics of what an earlier start of the run has saved.
+    """
+
+    def __init__(self, score_of_step: Mapping[int, float], keep_best: int) -> None:
+        self._score_of_step, self._keep_best = score_of_step, keep_best
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        del context
+        steps = sorted(info.step for info in checkpoints)
+        scored = _by_score(steps, self._score_of_step)
+        kept = {*steps[-_LATEST_KEPT:], *scored[max(0, len(scored) - self._keep_best) :]}
+        return [info.step in kept for info in checkpoints]
+
+
+def _by_score(steps: Sequence[int], score_of_step: Mapping[int, float]) -> list[int]:
+    """The steps that have a score, the best last; of equal ones the latest."""
+    scored = [step for step in steps if step in score_of_step]
+    return sorted(scored, key=lambda step: (score_of_step[step], step))
+
+
 def open_run(workdir: Path) -> tuple[Checkpointer, ConfigDict]:
     """Opens a work directory's checkpoints for reading, with the config that they hold.
 
@@ -323,6 +338,16 @@ def _check_leaf(restored: Any, expected: Any) -> None:
             f"it has an array of {restored.dtype}{restored.shape} where the model has "
             f"{expected.dtype}{expected.shape}"
         )
+
+
+def _error_number(error: BaseException) -> int:
+    """The system's number of an error, or 0: an OSError's own, or what TensorStore has written."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    written = re.search(r"os_error_code='(\d+)'", str(error))
+    if written:
+        return int(written[1])
+    return errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else 0
 
 
 def _first_line(error: BaseException) -> str:

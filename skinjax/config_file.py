@@ -1,9 +1,11 @@
-"""Reading a config file and what the command line changes in it."""
+"""Config files: reading one, what the command line changes in it, and writing one."""
 
 import importlib.util
+import inspect
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -41,8 +43,36 @@ def load(path: str | None, overrides: Sequence[str]) -> ConfigDict:
     return changed.lock()
 
 
+def load_search_space(path: str, overrides: Sequence[str]) -> Any:
+    """Calls a config file's `get_search_space`, with the variant if it takes an argument.
+
+    Args:
+      path: as in `load`.
+      overrides: the arguments of `load`, which may not set what is searched.
+
+    Raises:
+      InputError: the file is missing, has no search space or fails; a searched field is set.
+    """
+    space = _call(path, "get_search_space", "tune searches what it gives; see skinjax.tune")
+    for argument in overrides:
+        matched = _OVERRIDE.fullmatch(argument)
+        if matched is not None and isinstance(space, dict) and matched[1] in space:
+            raise InputError(f"--config.{matched[1]} is searched: leave out one of the two")
+    return space
+
+
 def _run(path: str) -> ConfigDict:
     """Calls the file's `get_config`, with what stands behind the colon if there is one."""
+    config = _call(path, "get_config", "a config file has one; see configs/")
+    if not isinstance(config, ConfigDict):
+        raise InputError(
+            f"--config={path}: get_config() gave {type(config).__name__}, no ConfigDict"
+        )
+    return config
+
+
+def _call(path: str, name: str, hint: str) -> Any:
+    """Runs a config file and calls a function of it."""
     filename, colon, variant = path.partition(":")
     if not os.path.isfile(filename):
         raise InputError(f"--config={path}: there is no file {filename}; see configs/")
@@ -52,17 +82,16 @@ def _run(path: str) -> ConfigDict:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        config = module.get_config(variant) if colon else module.get_config()
+        function: Callable[..., Any] | None = getattr(module, name, None)
+        if function is None:
+            raise InputError(f"--config={path}: {filename} has no {name}(); {hint}")
+        takes_variant = name == "get_config" or bool(inspect.signature(function).parameters)
+        return function(variant) if colon and takes_variant else function()
     except InputError:
         raise
     except Exception as error:  # a config file is a program: it may raise anything
         line = " ".join(str(error).split())[:400]
         raise InputError(f"--config={path}: {type(error).__name__}: {line}") from error
-    if not isinstance(config, ConfigDict):
-        raise InputError(
-            f"--config={path}: get_config() gave {type(config).__name__}, no ConfigDict"
-        )
-    return config
 
 
 def _check_override(argument: str) -> None:
@@ -91,3 +120,47 @@ def describe(config: ConfigDict) -> str:
             value = tuple(dict(one) for one in value)
         lines.append(f"  --config.{name}={value!r}")
     return "\n".join(lines)
+
+
+def source(config: ConfigDict, heading: str, *, always: Sequence[str] = ()) -> str:
+    """Returns a config file that `load` makes this very config of.
+
+    Args:
+      config: all of whose fields have a plain repr.
+      heading: the docstring of the file.
+      always: fields that are written even where they are at their default.
+    """
+    default = config_lib.default_config()
+    written = {name.split("[")[0] for name in always}
+    lines = []
+    for name in config_lib.field_names(config):
+        value = config_lib.read_field(config, name)
+        if name in written or value != config_lib.read_field(default, name):
+            shown = _phases(value) if name == "phases" else repr(value)
+            lines.append(f"    config.{name} = {shown}")
+    phase = (
+        ", phase" if any(line.startswith("    config.phases = (phase") for line in lines) else ""
+    )
+    heading = heading.replace("\\", "\\\\").replace('"', "'")
+    return "\n".join(
+        [
+            f'"""{heading}\n"""' if "\n" in heading else f'"""{heading}"""',
+            "",
+            "from ml_collections import ConfigDict",
+            "",
+            f"from skinjax.config import default_config{phase}",
+            "",
+            "",
+            "def get_config() -> ConfigDict:",
+            '    """Returns the default with these changes."""',
+            "    config = default_config()",
+            *lines,
+            "    return config",
+            "",
+        ]
+    )
+
+
+def _phases(value: Sequence[ConfigDict]) -> str:
+    phases = [f"phase({', '.join(f'{key}={one[key]!r}' for key in one)})" for one in value]
+    return f"({', '.join(phases)}{',' if len(phases) == 1 else ''})"

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 from skinjax import config as config_lib
 from skinjax import config_file, evaluate, parallel, phases, summary
 from skinjax import experiment as experiment_lib
-from skinjax.data import builder, pipeline
+from skinjax.data import builder, metadata, pipeline
 from skinjax.experiment import Experiment, memory_estimate
 from skinjax.models import pretrained
 
@@ -25,7 +25,10 @@ def describe(config: ConfigDict) -> str:
     classes, counts = builder.planned_counts(config)
     trained_on = evaluate.SPLITS if config.data.train_on == "all" else ("train",)
     counts_C = np.sum([counts[split] for split in trained_on], axis=0)
-    experiment = Experiment.create(config, classes, counts_C)
+    encoder = None
+    if config.metadata.features:
+        encoder = metadata.fit(config.metadata, builder.planned_metadata(config, trained_on))
+    experiment = Experiment.create(config, classes, counts_C, encoder)
     steps_per_epoch = pipeline.steps_per_epoch(int(counts_C.sum()), config.batch_size)
     sections = [
         "config:\n" + config_file.describe(config),

@@ -1,5 +1,7 @@
 """The exceptions that the command line prints as one line."""
 
+import errno
+
 
 class SkinjaxError(Exception):
     """Something went wrong that a user can mend; the message is one line that says how."""
@@ -17,6 +19,10 @@ class NonFiniteLossError(SkinjaxError, ArithmeticError):
     """The loss of a training step is not finite."""
 
 
+class OutOfMemoryError(SkinjaxError):
+    """The memory of a device, or of the machine, is not enough; the message says what to try."""
+
+
 class StoppedError(SkinjaxError):
     """Training was asked to stop by a signal, and has saved itself.
 
@@ -28,3 +34,15 @@ class StoppedError(SkinjaxError):
         """Takes the line to print and the signal."""
         super().__init__(message)
         self.signum = signum
+
+
+def describe_system_error(error: OSError) -> str:
+    """Says in one line what the system refused, and what to do."""
+    where = f": {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({error.strerror}{where}); make room and go on"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"{error.strerror}{where}; make it writable for this user, or give another folder"
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
+        return f"{error.strerror}{where}; it is gone: restore it, and the same command goes on"
+    return str(error)

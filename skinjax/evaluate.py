@@ -1,5 +1,6 @@
 """Predictions of a split, each example exactly once, and what is written about them."""
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from skinjax import checkpoint, logs, metrics, parallel, predictions, report
+from skinjax import checkpoint, logs, metrics, out_of_memory, parallel, predictions, report
 from skinjax import workdir as workdir_lib
 from skinjax.data import builder, pipeline, splits
+from skinjax.data.metadata import Encoder
 from skinjax.data.prepared import open_prepared
 from skinjax.errors import InputError, NonFiniteLossError
 from skinjax.experiment import Experiment
@@ -59,17 +61,23 @@ def predict_split(
     label_N = np.zeros(len(source), np.int32)
     numerator = denominator = 0.0
     pending = None
+    advice = functools.partial(
+        out_of_memory.advice_for_evaluation,
+        experiment.eval_batch_size,
+        experiment.mapper.num_devices,
+    )
     # One batch behind, so that the host reads a result while the devices compute the next.
-    for batch in itertools.chain(dataset, [None]):
-        outputs = None if batch is None else step(variables, experiment.mapper.shard(batch))
-        if pending is not None:
-            host = jax.device_get(pending)
-            mask_B = host["mask_B"]
-            probability_NC[host["index_B"][mask_B]] = host["probability_BC"][mask_B]
-            label_N[host["index_B"][mask_B]] = host["label_B"][mask_B]
-            numerator += float(host["numerator"])
-            denominator += float(host["denominator"])
-        pending = outputs
+    with out_of_memory.explained(advice):
+        for batch in itertools.chain(dataset, [None]):
+            outputs = None if batch is None else step(variables, experiment.mapper.shard(batch))
+            if pending is not None:
+                host = jax.device_get(pending)
+                mask_B = host["mask_B"]
+                probability_NC[host["index_B"][mask_B]] = host["probability_BC"][mask_B]
+                label_N[host["index_B"][mask_B]] = host["label_B"][mask_B]
+                numerator += float(host["numerator"])
+                denominator += float(host["denominator"])
+            pending = outputs
     return SplitPredictions(probability_NC, label_N, numerator / denominator)
 
 
@@ -139,13 +147,15 @@ def evaluate(
     if not about.fingerprint:
         config = _with_data(config)
     prepared = _prepared_data(config, about)
-    experiment = Experiment.create(config, about.classes, np.array(prepared.counts["train"]))
+    encoder = Encoder.from_json(about.metadata) if about.metadata else None
+    counts_C = np.array(prepared.counts["train"])
+    experiment = Experiment.create(config, about.classes, counts_C, encoder)
     variables = experiment.mapper.replicate(checkpointer.restore_variables(step))
     predicted = predict_split(
         experiment,
         experiment.eval_step(),
         variables,
-        prepared.source((split,), cached=config.data.cache),
+        prepared.source((split,), cached=config.data.cache, encoder=encoder),
     )
     computed = {
         "split": split,

@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 
 from skinjax import augment, losses, metrics, mixing, models, monitor, optimizer, parallel, phases
 from skinjax import config as config_lib
-from skinjax.data import splits
+from skinjax.data import class_weights, metadata
+from skinjax.data.metadata import Encoder
 from skinjax.errors import InputError
 from skinjax.layer_paths import Layers, Params
 from skinjax.phases import Phase, frozen_batch_norm, merge_params, split_params
@@ -33,8 +34,13 @@ def check(config: ConfigDict) -> None:
     monitor.check(config)
     augment.check(config.augment)
     losses.from_config(config.loss)
-    model = models.create(config.model, num_classes=2, axis_name=parallel.AXIS)
-    phases.select_all(config, Layers.of(_shapes(config, model), model.stages))
+    metadata.check(config.metadata)
+    # The names of the layers, which phases are checked against, don't depend on the columns.
+    model = _model(config, num_classes=2, num_columns=len(config.metadata.features))
+    phases.select_all(
+        config,
+        Layers.of(_shapes(config, model, len(config.metadata.features)), model.stages),
+    )
     devices = parallel.select_devices(config.parallel.num_devices)
     parallel.check_batch_size(
         config.batch_size,
@@ -53,10 +59,15 @@ class Experiment:
     class_weights_C: np.ndarray
     model: nn.Module
     mapper: parallel.Mapper
+    encoder: Encoder | None = None
 
     @classmethod
     def create(
-        cls, config: ConfigDict, classes: tuple[str, ...], class_counts_C: np.ndarray
+        cls,
+        config: ConfigDict,
+        classes: tuple[str, ...],
+        class_counts_C: np.ndarray,
+        encoder: Encoder | None = None,
     ) -> "Experiment":
         """Builds the model and the weights of the loss.
 
@@ -64,6 +75,7 @@ class Experiment:
           config: the resolved config.
           classes: in the order of the outputs.
           class_counts_C: records of each class that are trained on.
+          encoder: of patient metadata, fitted on these records; None is images alone.
 
         Raises:
           InputError: the config does not fit the classes.
@@ -73,13 +85,18 @@ class Experiment:
                 f"config.loss.focal_alpha has {len(config.loss.focal_alpha)} values; give one for "
                 f"each of the {len(classes)} classes {', '.join(classes)}, or none"
             )
+        judged_by = [config.checkpoint.metric]
+        judged_by += [one.metric for one in (config.plateau, config.early_stopping) if one.metric]
+        for name in judged_by:
+            metrics.check(name, len(classes))
         devices = parallel.select_devices(config.parallel.num_devices)
         return cls(
             config=config,
             classes=classes,
-            class_weights_C=splits.class_weights(class_counts_C, config.loss.class_weight_exponent),
-            model=models.create(config.model, num_classes=len(classes), axis_name=parallel.AXIS),
+            class_weights_C=class_weights.from_config(class_counts_C, config.loss, classes),
+            model=_model(config, len(classes), _num_columns(encoder)),
             mapper=parallel.Mapper(config.parallel.mode, devices),
+            encoder=encoder,
         )
 
     @property
@@ -90,7 +107,7 @@ class Experiment:
 
     def init_variables(self) -> dict[str, Params]:
         """Draws the initial `params` and `batch_stats` from the config's seed."""
-        init = functools.partial(_init, self.config, self.model)
+        init = functools.partial(_init, self.config, self.model, _num_columns(self.encoder))
         variables = jax.jit(init)(jax.random.key(self.config.seed))
         return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
@@ -100,7 +117,7 @@ class Experiment:
 
     @functools.cached_property
     def _variable_shapes(self) -> dict[str, Params]:
-        return _shapes(self.config, self.model)
+        return _shapes(self.config, self.model, _num_columns(self.encoder))
 
     @functools.cached_property
     def layers(self) -> Layers:
@@ -146,6 +163,7 @@ class Experiment:
             config=self.config,
             class_weights_C=self.class_weights_C,
             axis_name=parallel.AXIS,
+            metadata_sizes=() if self.encoder is None else self.encoder.sizes,
         )
         return self.mapper.map(step, num_args=3, donate_state=True)
 
@@ -161,14 +179,33 @@ class Experiment:
         return self.mapper.map(step)
 
 
-def _init(config: ConfigDict, model: nn.Module, key: jax.Array) -> Any:
+def _num_columns(encoder: Encoder | None) -> int:
+    return 0 if encoder is None else sum(encoder.sizes)
+
+
+def _model(config: ConfigDict, num_classes: int, num_columns: int) -> models.Classifier:
+    return models.create(
+        config.model,
+        num_classes=num_classes,
+        axis_name=parallel.AXIS,
+        metadata_width=config.metadata.width if num_columns else 0,
+    )
+
+
+def _no_metadata(batch_size: int, num_columns: int) -> jax.Array | None:
+    return jnp.zeros((batch_size, num_columns)) if num_columns else None
+
+
+def _init(config: ConfigDict, model: nn.Module, num_columns: int, key: jax.Array) -> Any:
     size = config.data.image_size
+    image_BHWC = jnp.zeros((1, size, size, 3))
     # Without training, so that batch norm does not ask for the mapped axis.
-    return model.init(key, jnp.zeros((1, size, size, 3)), train=False)
+    return model.init(key, image_BHWC, _no_metadata(1, num_columns), train=False)
 
 
-def _shapes(config: ConfigDict, model: nn.Module) -> dict[str, Params]:
-    variables = jax.eval_shape(functools.partial(_init, config, model), jax.random.key(0))
+def _shapes(config: ConfigDict, model: nn.Module, num_columns: int) -> dict[str, Params]:
+    init = functools.partial(_init, config, model, num_columns)
+    variables = jax.eval_shape(init, jax.random.key(0))
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 
@@ -192,6 +229,7 @@ def memory_estimate(experiment: Experiment, phase: Phase) -> dict[str, int]:
             return experiment.model.apply(
                 {"params": params, "batch_stats": variables["batch_stats"]},
                 image_BHWC,
+                _no_metadata(batch_size, _num_columns(experiment.encoder)),
                 train=True,
                 frozen=frozen_batch_norm(experiment.config, phase),
                 rngs={"dropout": key},

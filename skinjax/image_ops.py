@@ -51,6 +51,40 @@ def affine_matrix(
     return matrix_23.at[:, 2].add(jnp.array([centre_x, centre_y]))
 
 
+def about_centre(
+    shape: Sequence[int],
+    matrix_22: jax.Array,
+    shift_x: jax.typing.ArrayLike = 0.0,
+    shift_y: jax.typing.ArrayLike = 0.0,
+) -> jax.Array:
+    """The matrix for `warp_affine` that is linear about the centre, and then shifts.
+
+    Args:
+        shape: the image's (H, W, ...).
+        matrix_22: output to input, from the centre.
+        shift_x, shift_y: what is sampled lies so much further right and down, over the side.
+
+    Returns:
+        (2, 3) float32.
+    """
+    height, width = shape[:2]
+    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+    (m00, m01), (m10, m11) = matrix_22
+    offset_x = centre_x - m00 * centre_x - m01 * centre_y + width * shift_x
+    offset_y = centre_y - m10 * centre_x - m11 * centre_y + height * shift_y
+    return jnp.concatenate([matrix_22, jnp.stack([offset_x, offset_y])[:, None]], 1)
+
+
+def compose(first_23: jax.Array, second_23: jax.Array) -> jax.Array:
+    """The matrix of warping by `first_23` and then warping the result by `second_23`.
+
+    Sampled once, and reflected only at the edge of the image itself.
+    """
+    # Written out: a product of small matrices would run in TF32 on a GPU.
+    rows = [row[0] * second_23[0] + row[1] * second_23[1] for row in first_23]
+    return jnp.stack(rows).at[:, 2].add(first_23[:, 2])
+
+
 def warp_affine(image_HWC: jax.Array, matrix_23: jax.Array) -> jax.Array:
     """Samples the image bilinearly at matrix_23 @ (x, y, 1) for every output pixel (x, y).
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from skinjax.data.class_weights import SCALES
 from skinjax.errors import InputError
 
 REDUCTIONS = ("batch", "weights")
@@ -27,11 +28,7 @@ def from_config(settings: ml_collections.ConfigDict) -> Callable[[jax.Array, jax
         raise InputError(
             f"loss.focal_gamma is {settings.focal_gamma}; expected a finite number, 0 or more"
         )
-    if not 0.0 <= settings.class_weight_exponent < math.inf:
-        raise InputError(
-            f"loss.class_weight_exponent is {settings.class_weight_exponent}; expected 0 (no "
-            "weights) or a larger finite number, such as 0.5 or 1"
-        )
+    _check_class_weights(settings)
     if any(not 0.0 <= alpha < math.inf for alpha in settings.focal_alpha):
         raise InputError(
             f"loss.focal_alpha is {tuple(settings.focal_alpha)}; expected finite numbers, each "
@@ -186,6 +183,36 @@ def reduce_terms(
     numerator = jnp.sum(jnp.where(mask_B, loss_B * weight_B, 0.0), dtype=jnp.float32)
     counted_B = jnp.ones_like(weight_B) if reduction == "batch" else weight_B
     return numerator, jnp.sum(jnp.where(mask_B, counted_B, 0.0), dtype=jnp.float32)
+
+
+def _check_class_weights(settings: ml_collections.ConfigDict) -> None:
+    exponent, beta = settings.class_weight_exponent, settings.class_weight_beta
+    if not 0.0 <= exponent < math.inf:
+        raise InputError(
+            f"loss.class_weight_exponent is {exponent}; expected 0 (no weights) or a larger finite"
+            " number, such as 0.5 or 1"
+        )
+    if not 0.0 <= beta < 1.0:
+        raise InputError(
+            f"loss.class_weight_beta is {beta}; expected 0 (off) or a number below 1, such as 0.999"
+        )
+    if beta and not exponent:
+        raise InputError(
+            f"loss.class_weight_beta is {beta}, and loss.class_weight_exponent is 0, which is no"
+            " weights; expected an exponent above 0, such as 1"
+        )
+    if settings.class_weight_scale not in SCALES:
+        raise InputError(
+            f"loss.class_weight_scale is {settings.class_weight_scale!r}; expected one of"
+            f" {', '.join(SCALES)}"
+        )
+    weights = tuple(settings.class_weights)
+    numbers = all(isinstance(w, int | float) and 0.0 <= w < math.inf for w in weights)
+    if weights and not (numbers and any(weights)):
+        raise InputError(
+            f"loss.class_weights is {weights}; expected finite numbers, each 0 or more and one of"
+            " them above 0, or () for weights made from the counts"
+        )
 
 
 def _check_reduction(reduction: str) -> None:

@@ -1,16 +1,18 @@
 """The command line: one entry point with verbs; with none, it trains."""
 
 import argparse
-import errno
+import functools
 import os
 import re
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from skinjax.errors import InputError, SkinjaxError, StoppedError
+from skinjax.errors import InputError, SkinjaxError, StoppedError, describe_system_error
 
 _DISCLAIMER = "For research and education, not for diagnosis."
 _COLUMNS = ("image", "label", "lesion", "patient", "age", "sex", "site", "split")
@@ -124,7 +126,7 @@ def _prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     config = config_file.load(arguments.config, [*flags, *overrides])
     if not arguments.dataset and not arguments.config:
         raise InputError("prepare needs --dataset=NAME (or --config=FILE.py)")
-    from skinjax.data import beam, builder, image_store
+    from skinjax.data import beam, builder, folds, image_store
     from skinjax.models import pretrained
 
     runner: image_store.Runner = image_store.on_this_machine
@@ -134,16 +136,22 @@ def _prepare(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         raise InputError("--beam_option needs --beam_runner=NAME")
     if not config.data.image_size:
         config = pretrained.resolve(config)
-    prepared = builder.prepare(config, runner)
-    for split, counts in prepared.counts.items():
-        shown = ", ".join(f"{name} {n}" for name, n in zip(prepared.classes, counts, strict=True))
-        print(f"{split}: {sum(counts)} images ({shown})")
-    folder = shlex.quote(str(prepared.directory))
-    print(f"prepared: {prepared.directory}")
-    print(f"next: python -m skinjax.main explore --data={folder}")
+    every_fold = folds.are_all_wanted(config.data)
+    prepared_K = folds.prepare(config, runner) if every_fold else [builder.prepare(config, runner)]
+    for fold, prepared in enumerate(prepared_K):
+        for split, counts in prepared.counts.items():
+            by_class = zip(prepared.classes, counts, strict=True)
+            shown = ", ".join(f"{name} {n}" for name, n in by_class)
+            of_fold = f"fold {fold}, " if every_fold else ""
+            print(f"{of_fold}{split}: {sum(counts)} images ({shown})")
+    first = prepared_K[0]
+    folder = first.store if every_fold else first.directory
+    print(f"prepared: {folder}")
+    print(f"next: python -m skinjax.main explore --data={shlex.quote(str(first.directory))}")
     print(
         "      python -m skinjax.main train --config=configs/effnet.py --workdir=runs/NAME"
-        f" --config.data.directory={folder}"
+        f" --config.data.directory={shlex.quote(str(folder))}"
+        + (f" --config.data.folds={len(prepared_K)}" if every_fold else "")
     )
 
 
@@ -205,15 +213,23 @@ def _train_flags(verb: argparse.ArgumentParser) -> None:
 
 def _train(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     from skinjax import config_file
+    from skinjax.data import folds
 
     config = config_file.load(arguments.config, overrides)
+    every_fold = folds.are_all_wanted(config.data)
     if arguments.dry_run:
-        from skinjax import dry_run
+        from skinjax import cross_validation, dry_run
 
+        if every_fold:
+            print(f"cross-validation: {config.data.folds} times a run like this one, of fold 0\n")
+            config = cross_validation.first_fold(config)
         print(dry_run.describe(config))
         return
     if not arguments.workdir:
         raise InputError("train needs --workdir=DIR (or --dry_run)")
+    if every_fold:
+        _cross_validate(config, arguments.workdir)
+        return
     from skinjax.parallel import is_main_process
     from skinjax.train import train
 
@@ -222,6 +238,18 @@ def _train(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         return
     print(f"trained; the best checkpoint is step {best['step']} (epoch {best['epoch']:g})")
     print(f"next: python -m skinjax.main evaluate --workdir={arguments.workdir}")
+
+
+def _cross_validate(config: Any, workdir: str) -> None:
+    from skinjax import cross_validation, metrics
+    from skinjax.parallel import is_main_process
+
+    computed = cross_validation.cross_validate(config, workdir)
+    if not config.parallel.fold_per_device and not is_main_process():
+        return
+    print(f"out of fold: {metrics.summary_line(computed)}")
+    print(f"report: {workdir}/out_of_fold/report.md. {_DISCLAIMER}")
+    print(f"next: python -m skinjax.main evaluate --workdir={workdir}/fold_0")
 
 
 def _evaluate_flags(verb: argparse.ArgumentParser) -> None:
@@ -261,6 +289,66 @@ def _evaluate(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     )
     print(f"{arguments.split}: {metrics.summary_line(computed)}")
     print(f"report: {arguments.workdir}/evaluation/{arguments.split}/report.md. {_DISCLAIMER}")
+
+
+def _tune_flags(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--config", required=True, metavar="FILE.py", help="a file with get_search_space()"
+    )
+    verb.add_argument(
+        "--workdir", required=True, metavar="DIR", help="of the search; all workers see it"
+    )
+    verb.add_argument(
+        "--sampler", default="tpe", metavar="grid|random|tpe", help="(default: %(default)s)"
+    )
+    verb.add_argument(
+        "--trials", type=int, metavar="N",
+        help="over all workers and restarts (default: 20; of a grid all)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--pruner", default="median", metavar="none|median|hyperband",
+        help="which trials end early (default: %(default)s)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--storage", default="", metavar="ADDRESS",
+        help="an SQLAlchemy address; keep a password out of it (default: WORKDIR/study.db)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--study", default="", metavar="NAME", help="in --storage (default: WORKDIR's name)"
+    )
+    verb.add_argument("--seed", default=0, type=int, metavar="N", help="(default: %(default)s)")
+    verb.add_argument(
+        "--keep", default=1, type=int, metavar="N",
+        help="so many of the best trials keep their checkpoints (default: %(default)s)",
+    )  # fmt: skip
+    verb.epilog = "Any field of the config can be set that is not searched, as --config.epochs=10."
+
+
+def _tune(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+    from skinjax import config_file
+
+    _refuse([o for o in overrides if not _is_override(o)], "tune", _tune_flags)
+    config = config_file.load(arguments.config, overrides)
+    space = config_file.load_search_space(arguments.config, overrides)
+    try:
+        import optuna  # noqa: F401
+    except ImportError:
+        raise InputError("Optuna is not installed: pip install 'skinjax[tune]'") from None
+    from skinjax.tune import search
+
+    lines = search.tune(
+        config,
+        space,
+        arguments.workdir,
+        sampler=arguments.sampler,
+        pruner=arguments.pruner,
+        trials=arguments.trials,
+        seed=arguments.seed,
+        keep=arguments.keep,
+        storage=arguments.storage,
+        name=arguments.study,
+    )
+    print("\n".join(lines))
 
 
 def _import_flags(verb: argparse.ArgumentParser) -> None:
@@ -346,6 +434,14 @@ _VERBS = {
         " where the run stopped (Ctrl-C and SIGTERM save first).",
         _train_flags,
     ),
+    "tune": (
+        _tune,
+        "search for hyper-parameters",
+        "Trains the config with values drawn from its search space, and writes the best config. The"
+        " same command goes on where the search stopped; started several times, its workers share"
+        " the trials.",
+        _tune_flags,
+    ),
     "evaluate": (
         _evaluate,
         "evaluate a checkpoint on a split",
@@ -371,7 +467,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         argv = ["train", *argv]
     _log_to_stderr()
-
+    before = _take_sigterm()
     try:
         arguments, overrides = _parser().parse_known_args(argv)
         _expand_home(arguments)
@@ -381,13 +477,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SkinjaxError as error:
         return _fail(error, 1)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = f": {error.filename}" if error.filename else ""
-            return _fail(f"the disk is full ({error.strerror}{where}); make room and go on", 1)
-        return _fail(error, 1)
+        return _fail(describe_system_error(error), 1)
+    except _Terminated:
+        return _fail("stopped by SIGTERM; the same command goes on with what is done", 143)
     except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+        return _fail("interrupted; the same command goes on with what is done", 130)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     return 0
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends what is being done as Ctrl-C does; training has a handler of its own."""
+
+
+def _take_sigterm() -> Any:
+    """Has SIGTERM end the command with a line; returns what was in its place, or None."""
+    if threading.current_thread() is not threading.main_thread():
+        return None  # Python delivers signals to the main thread only
+
+    def terminate(signum: int, frame: Any) -> None:
+        del frame
+        signal.signal(signum, signal.SIG_DFL)  # a second one ends the process at once
+        raise _Terminated
+
+    return signal.signal(signal.SIGTERM, terminate)
 
 
 def _expand_home(arguments: argparse.Namespace) -> None:
@@ -414,8 +529,10 @@ def _log_to_stderr() -> None:
     flags.FLAGS.mark_as_parsed()  # absl logs a warning before; its flags are not used here
 
     def own_or_error(record: python_logging.LogRecord) -> bool:
-        # Orbax logs a traceback for what it raises as well, and that is told in one line.
-        foreign_error = record.levelno >= python_logging.ERROR and "orbax" not in record.pathname
+        # Orbax logs a traceback for what it raises as well, and so does asyncio for those of its
+        # tasks that failed beside the first; that one is told in one line.
+        is_told = "orbax" in record.pathname or record.name == "asyncio"
+        foreign_error = record.levelno >= python_logging.ERROR and not is_told
         return record.pathname.startswith(os.path.dirname(__file__)) or foreign_error
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -426,6 +543,14 @@ def _log_to_stderr() -> None:
     logging.set_verbosity(logging.INFO)
     logging.set_stderrthreshold("info")
     logging.use_absl_handler()
+    if not isinstance(sys.unraisablehook, functools.partial):
+        sys.unraisablehook = functools.partial(_unraisable, sys.unraisablehook)
+
+
+def _unraisable(report: Callable[[Any], object], unraisable: Any) -> None:
+    """Leaves out what TensorStore says for every other write in flight when one has failed."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        report(unraisable)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ DIRECTIONS: dict[str, Literal["max", "min"]] = {
     "weighted_f1": "max",
     "macro_roc_auc": "max",
     "macro_pr_auc": "max",
+    "roc_auc": "max",  # of the second of two classes, as is pr_auc
+    "pr_auc": "max",
     "log_loss": "min",
     "loss": "min",  # the training objective; the loop adds it, `compute` doesn't know it
 }
@@ -81,7 +83,8 @@ def compute(
     The prediction is the most probable class, the first of equals. A class without examples has
     None for its metrics and is left out of the macro means, which are over the classes present;
     so is ROC-AUC and PR-AUC where every example is of one class. A class that is present and
-    never predicted has precision 0. PR-AUC is average precision. `top_2_accuracy` is None for
+    never predicted has precision 0. PR-AUC is average precision. `roc_auc` and `pr_auc` are those
+    of the second of two classes, the positive one, and None for more; `top_2_accuracy` is None for
     two classes. `log_loss` is in nats, with probabilities kept at least float64's epsilon.
 
     Args:
@@ -110,6 +113,7 @@ def compute(
         total = sum(scores[name] * scores["support"] for scores in present)
         return total / num_examples if num_examples else None
 
+    positive = per_class[classes[1]] if num_classes == 2 else {"roc_auc": None, "pr_auc": None}
     return {
         "num_examples": num_examples,
         "accuracy": int(np.trace(confusion_CC)) / num_examples if num_examples else None,
@@ -123,6 +127,8 @@ def compute(
         "weighted_f1": weighted("f1"),
         "macro_roc_auc": macro("roc_auc"),
         "macro_pr_auc": macro("pr_auc"),
+        "roc_auc": positive["roc_auc"],
+        "pr_auc": positive["pr_auc"],
         "log_loss": _log_loss(probability_NC, label_N),
         "per_class": per_class,
         "confusion_matrix": confusion_CC.tolist(),
@@ -138,6 +144,25 @@ def direction(name: str) -> Literal["max", "min"]:
     if name not in DIRECTIONS:
         raise InputError(f"no metric is called {name!r}; choose one of: {', '.join(DIRECTIONS)}")
     return DIRECTIONS[name]
+
+
+def check(name: str, num_classes: int) -> None:
+    """Checks that a metric is one of so many classes, before a run is to be judged by it.
+
+    Raises:
+      InputError: there is no such metric, or it is None for that number of classes.
+    """
+    direction(name)
+    if name in ("roc_auc", "pr_auc") and num_classes != 2:
+        raise InputError(
+            f"{name} is of the positive one of two classes, and there are {num_classes}; choose"
+            f" macro_{name}"
+        )
+    if name == "top_2_accuracy" and num_classes <= 2:
+        raise InputError(
+            f"top_2_accuracy says nothing of {num_classes} classes; choose accuracy or"
+            " balanced_accuracy"
+        )
 
 
 def scalars(metrics: Mapping[str, Any]) -> dict[str, float | None]:

@@ -60,7 +60,8 @@ def initialize(settings: ConfigDict) -> None:
         try:
             jax.config.update("jax_num_cpu_devices", settings.cpu_devices)
         except RuntimeError:
-            logging.warning("JAX has started already: parallel.cpu_devices changes nothing now")
+            if len(jax.devices()) != settings.cpu_devices:
+                logging.warning("JAX has started already: parallel.cpu_devices changes nothing now")
     if not settings.distributed:
         return
     explicit: dict[str, Any] = {

@@ -27,9 +27,12 @@ _NAMES = {
     "weighted_f1": "Weighted F1",
     "macro_roc_auc": "Macro ROC-AUC (one against the rest)",
     "macro_pr_auc": "Macro PR-AUC (average precision)",
+    "roc_auc": "ROC-AUC (of the second class)",
+    "pr_auc": "PR-AUC (average precision of the second class)",
     "log_loss": "Log loss (nats)",
     "loss": "Loss (training objective)",
 }
+_OF_TWO = ("roc_auc", "pr_auc")  # metrics of two classes only
 _PLOTS = {
     "confusion_matrix.png": "Confusion matrix, by true class",
     "confusion_matrix_counts.png": "Confusion matrix, counts",
@@ -203,6 +206,8 @@ def _markdown(heading: Sequence[str], result: Mapping[str, Any], written: Sequen
     lines += [f"- {line[0].upper()}{line[1:]}" for line in heading[1:]]
     lines += [""]
     values = metrics.scalars(result)
+    if len(result["per_class"]) > 2:
+        values = {name: value for name, value in values.items() if name not in _OF_TWO}
     lines += _table(["Metric", "Value"], [[_NAMES[k], _text(v)] for k, v in values.items()])
     absent = [name for name, scores in result["per_class"].items() if not scores["support"]]
     if absent:

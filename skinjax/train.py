@@ -18,6 +18,7 @@ from skinjax import (
     metrics,
     monitor,
     optimizer,
+    out_of_memory,
     parallel,
     phases,
     report,
@@ -27,7 +28,7 @@ from skinjax import (
 from skinjax import experiment as experiment_lib
 from skinjax import workdir as workdir_lib
 from skinjax.checkpoint import Checkpointer, Description
-from skinjax.data import builder, pipeline
+from skinjax.data import builder, metadata, pipeline
 from skinjax.errors import InputError, NonFiniteLossError, OriginError
 from skinjax.experiment import Experiment
 from skinjax.models import pretrained
@@ -55,6 +56,7 @@ def train(
 
     Raises:
       InputError: config, data or work directory are not right.
+      OutOfMemoryError: of a device, or of the machine.
       NonFiniteLossError: the loss is not finite; the last good checkpoint stays.
       StoppedError: SIGTERM or SIGINT came; everything is saved.
       OSError: the disk is full or can't be written.
@@ -64,7 +66,7 @@ def train(
     config = builder.settled(config)
     config_lib.check(config)
     earlier = workdir_lib.config_path(workdir)
-    if earlier.is_file():
+    if earlier.is_file() and workdir_lib.has_checkpoints(workdir):
         config = pretrained.follow(config, config_lib.load_config(earlier))
     parallel.initialize(config.parallel)
     resolved = parallel.main_process_first(lambda: pretrained.resolve(config))
@@ -79,7 +81,9 @@ def train(
     prepared = parallel.main_process_first(lambda: builder.prepare(config))
     trained_on = evaluate.SPLITS if config.data.train_on == "all" else ("train",)
     counts_C = np.sum([prepared.counts[split] for split in trained_on], axis=0)
-    experiment = Experiment.create(config, prepared.classes, counts_C)
+    rows = [row for split in trained_on for row in prepared.table(split)]
+    encoder = metadata.fit(config.metadata, rows)
+    experiment = Experiment.create(config, prepared.classes, counts_C, encoder)
     loop = _Loop(experiment, prepared, trained_on, published, on_evaluation)
     with contextlib.ExitStack() as stack:
         parallel.on_main_process(lambda: stack.enter_context(workdir_lib.claim(workdir)))
@@ -131,8 +135,9 @@ class _Loop:
         self._on_evaluation = on_evaluation
         self._experiment, self._config, self._prepared = experiment, config, prepared
         self._published = published
+        self._metadata = "" if experiment.encoder is None else experiment.encoder.to_json()
         cached = config.data.cache
-        source = prepared.source(trained_on, cached=cached)
+        source = prepared.source(trained_on, cached=cached, encoder=experiment.encoder)
         dataset = pipeline.train_dataset(
             source,
             batch_size=config.batch_size,
@@ -145,9 +150,9 @@ class _Loop:
             process_count=jax.process_count(),
         )
         self._batches = iter(dataset)
-        self._val = None
+        self._val: pipeline.Source | None = None
         if config.data.train_on == "train":
-            self._val = prepared.source(("val",), cached=cached)
+            self._val = prepared.source(("val",), cached=cached, encoder=experiment.encoder)
         if self._val is not None and len(self._val) == 0:
             logging.warning("there are no validation images: nothing chooses the best checkpoint")
             self._val = None
@@ -182,10 +187,17 @@ class _Loop:
                 title = f"{self._config.model.name} on {self._config.data.dataset}"
                 stack.callback(report.write_history, workdir, title=title)  # stopped runs too
             stack.callback(self._log.close)
-            self._train(state, place, stop)
+            with out_of_memory.explained(self._memory_advice):
+                self._train(state, place, stop)
             self._checkpoints.wait()
             best = self._checkpoints.describe(self._checkpoints.choose("best"))
         return {"step": best.step, "epoch": best.epoch, "metrics": best.metrics}
+
+    def _memory_advice(self) -> str:
+        saved = self._checkpoints.steps()
+        return out_of_memory.advice_for_training(
+            self._config, self._experiment.mapper.num_devices, saved[-1] if saved else None
+        )
 
     def _describe(self, workdir: Path) -> None:
         devices = [f"{device.platform} {device.device_kind}" for device in jax.devices()]
@@ -256,6 +268,7 @@ class _Loop:
         for name, here, there in (
             ("classes", self._prepared.classes, about.classes),
             ("data", self._prepared.fingerprint, about.fingerprint),
+            ("patient metadata", self._metadata, about.metadata),
         ):
             if here != there:
                 raise OriginError(
@@ -371,6 +384,7 @@ class _Loop:
                 fingerprint=self._prepared.fingerprint,
                 phase_start=place.began,
                 monitor=asdict(place.monitor),
+                metadata=self._metadata,
             ),
         )
         if place.monitor.is_exhausted(self._config):
@@ -383,6 +397,7 @@ class _Loop:
         return state, place
 
     def _validate(self, step: int, state: TrainState) -> dict[str, Any]:
+        assert self._val is not None  # `_is_evaluated` says so
         predicted = evaluate.predict_split(
             self._experiment, self._eval_step, state.variables, self._val
         )

@@ -1,5 +1,6 @@
 """The pure steps: one of training, one of evaluation, written for one replica."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,13 +13,16 @@ from jax import lax
 from ml_collections import ConfigDict
 
 from skinjax import augment, image_ops, losses, mixing
+from skinjax.data import metadata
 from skinjax.layer_paths import Params
 from skinjax.phases import Phase, frozen_batch_norm, merge_params, split_params
 
 Batch = dict[str, jax.Array]
 Outputs = dict[str, jax.Array]
 
-_DROPOUT = 2**31 - 1  # folded into the key in place of a step, which augmentation folds in
+# Folded into the key in place of a step, which augmentation folds in.
+_DROPOUT = 2**31 - 1
+_METADATA = 2**31 - 2
 
 
 class TrainState(struct.PyTreeNode):
@@ -63,12 +67,14 @@ def train_step(
     config: ConfigDict,
     class_weights_C: Any,
     axis_name: str,
+    metadata_sizes: Sequence[int] = (),
 ) -> tuple[TrainState, Outputs]:
     """Takes one optimizer step on this replica's part of the global batch.
 
     Args:
       state: replicated.
       batch: image uint8 (b, H, W, 3), label int32 (b,), mask bool (b,); b is the replica's share.
+        For a model that takes patient metadata also metadata float32 (b, M).
       key: the run's key; the step and the example's place in the global batch are folded in.
       model: the classifier, whose batch norm reduces over `axis_name`.
       tx: the phase's optimizer over `split_params(params, phase)[0]`.
@@ -76,6 +82,7 @@ def train_step(
       config: the resolved config.
       class_weights_C: weight of each class in the loss.
       axis_name: the mapped axis.
+      metadata_sizes: columns of each feature of the metadata, `Encoder.sizes`.
 
     Returns:
       The next state, and over the global batch: `loss`, `grad_norm` of what is trained, `finite`
@@ -84,6 +91,7 @@ def train_step(
     """
     replica = lax.axis_index(axis_name)
     trainable, frozen = split_params(state.params, phase)
+    batch = _with_missing_features(batch, key, state.step, config, metadata_sizes, axis_name)
     inputs = _augmented(batch, key, state.step, config, len(class_weights_C), axis_name)
     denominator = lax.psum(_weight_sum(inputs, config, class_weights_C), axis_name)
     # Dropout's masks are drawn for a replica's whole part, so they depend on how many there are.
@@ -97,6 +105,7 @@ def train_step(
         logits_BC, updated = model.apply(
             {"params": merge_params(trainable, frozen), "batch_stats": batch_stats},
             part["image"],
+            part.get("metadata"),
             train=True,
             frozen=frozen_batch_norm(config, phase),
             rngs={"dropout": jax.random.fold_in(dropout_key, number) if parts > 1 else dropout_key},
@@ -143,20 +152,44 @@ def train_step(
     ), outputs
 
 
+def _with_missing_features(
+    batch: Batch,
+    key: jax.Array,
+    step: jax.Array,
+    config: ConfigDict,
+    sizes: Sequence[int],
+    axis: str,
+) -> Batch:
+    """The batch with features of its metadata missing at random, where it has any."""
+    if "metadata" not in batch or config.metadata.dropout == 0:
+        return batch
+    metadata_BM = batch["metadata"]
+    size = len(metadata_BM)
+    # Not augmentation's keys, so that what is missing doesn't go with how an image is changed.
+    key = jax.random.fold_in(key, _METADATA)
+    keys_B = augment.example_keys(key, step, lax.axis_index(axis) * size, size)
+    metadata_BM = metadata.drop_features(
+        metadata_BM, keys_B, sizes=sizes, rate=config.metadata.dropout
+    )
+    return batch | {"metadata": metadata_BM}
+
+
 def _augmented(
     batch: Batch, key: jax.Array, step: jax.Array, config: ConfigDict, num_classes: int, axis: str
 ) -> Batch:
-    """The batch as the network sees it: images augmented, mixed and normalised; labels mixed."""
+    """The batch as the network sees it: images augmented, mixed, normalised; all else mixed."""
     size = batch["label"].shape[0]
     keys_B = augment.example_keys(key, step, lax.axis_index(axis) * size, size)
     image_BHWC = augment.augment(batch["image"], keys_B, settings=config.augment)
-    label = batch["label"]
+    label, metadata_BM = batch["label"], batch.get("metadata")
     if mixing.is_on(config.augment):
-        image_BHWC, label, _ = mixing.mix(
-            image_BHWC, jax.nn.one_hot(label, num_classes), None, keys_B, settings=config.augment
+        label_BC = jax.nn.one_hot(label, num_classes)
+        image_BHWC, label, metadata_BM = mixing.mix(
+            image_BHWC, label_BC, metadata_BM, keys_B, settings=config.augment
         )
     image_BHWC = image_ops.normalize(image_BHWC, config.normalize.mean, config.normalize.std)
-    return batch | {"image": image_BHWC, "label": label}
+    inputs = batch | {"image": image_BHWC, "label": label}
+    return inputs if metadata_BM is None else inputs | {"metadata": metadata_BM}
 
 
 def _moved(
@@ -191,7 +224,7 @@ def eval_step(
     """
     image_BHWC = batch["image"] / jnp.float32(255)
     image_BHWC = image_ops.normalize(image_BHWC, config.normalize.mean, config.normalize.std)
-    logits_BC: Any = model.apply(variables, image_BHWC, train=False)
+    logits_BC: Any = model.apply(variables, image_BHWC, batch.get("metadata"), train=False)
     numerator, denominator = _loss_sums(logits_BC, batch, config, class_weights_C)
     gathered = {
         "probability_BC": nn.softmax(logits_BC),

@@ -1,28 +1,45 @@
 """The work directory of a run: where its files lie, and whose it is."""
 
 import contextlib
+import errno
 import fcntl
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from skinjax import config as config_lib
 from skinjax.errors import InputError
 
-# What a resumed run may change: paths, speed and logging. With dropout, another number of devices
-# (in `parallel.`) draws other masks; all else that comes out is the same.
+# What a resumed run may change: paths, speed, memory and logging. With dropout, another number of
+# devices (in `parallel.`) or of parts (`accumulate`, which batch norm sees one by one) draws other
+# masks; all else that comes out is the same.
 _MAY_CHANGE = (
     "data.raw_dir",
     "data.prepared_dir",
     "data.directory",
     "data.cache",
     "data.num_threads",
+    "evaluate.batch_size",
     "log.",
+    "model.remat",
+    "optimizer.accumulate",
     "parallel.",
     "checkpoint.keep_best",
     "checkpoint.every_steps",
 )
+
+
+# All that a run leaves that ends before its first checkpoint.
+_EARLY = {
+    ".lock", "checkpoints", "config.json", "history.csv", "history.png", "pretrained.json",
+    "steps.csv", "tensorboard", "versions.json",
+}  # fmt: skip
+# What `logs.write_bytes` was writing when it was killed.
+_HALF_WRITTEN = re.compile(r"\..+\.\d+\.tmp")
 
 
 def config_path(workdir: Path) -> Path:
@@ -54,18 +71,22 @@ def evaluation_dir(workdir: Path, split: str) -> Path:
 def check_config(workdir: Path, config: ConfigDict) -> None:
     """Checks, changing nothing, that a work directory is free or belongs to the same config.
 
+    A run that ended before its first checkpoint leaves it free.
+
     Raises:
       InputError: it belongs to another config (naming the fields), or holds something else.
     """
-    if workdir.exists() and not workdir.is_dir():
-        raise InputError(f"--workdir={workdir} is a file; give a folder, it is made if missing")
+    _check_writable(workdir)
     if not config_path(workdir).exists():
-        others = [path.name for path in _foreign(workdir)]
+        kept = list(checkpoint_dir(workdir).glob("[0-9]*"))
+        others = [path.name for path in [*kept, *_foreign(workdir)]]
         if others:
             raise InputError(
                 f"--workdir={workdir} holds files that are no training run ({others[0]}, ...); "
                 "give an empty or a new folder"
             )
+        return
+    if not has_checkpoints(workdir) and not _foreign(workdir):
         return
     there = config_lib.load_config(config_path(workdir))
     changed = [
@@ -89,9 +110,21 @@ def _foreign(workdir: Path) -> list[Path]:
     """Lists what is not from a run that ended before its first checkpoint."""
     if not workdir.exists():
         return []
-    own = (workdir / ".lock", checkpoint_dir(workdir))
-    kept = list(checkpoint_dir(workdir).glob("[0-9]*"))
-    return kept + sorted(path for path in workdir.iterdir() if path not in own)
+    others = (path for path in workdir.iterdir() if not _HALF_WRITTEN.fullmatch(path.name))
+    return sorted(path for path in others if path.name not in _EARLY)
+
+
+def _check_writable(workdir: Path) -> None:
+    """Tries it before hours of preparing data, on the nearest folder that there is."""
+    there = next(path for path in (workdir, *workdir.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        which = "is" if there == workdir else f"would be in {there}, which is"
+        raise InputError(f"--workdir={workdir} {which} a file; give a folder, made if missing")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(
+            f"--workdir={workdir} can't be written ({there} is read-only for this user); make it "
+            "writable, or give another folder"
+        )
 
 
 @contextlib.contextmanager
@@ -99,14 +132,28 @@ def claim(workdir: Path) -> Iterator[None]:
     """Makes the folder and holds it against other runs; the lock dies with the process.
 
     Raises:
-      InputError: another run is in it.
+      InputError: another run is in it, or it can't be written.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".lock").open("a") as lock:
+    with contextlib.ExitStack() as stack:
         try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((workdir / ".lock").open("a"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
                 f"--workdir={workdir} is in use by another run; wait for it or give another folder"
             ) from None
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):  # some network file systems
+                raise InputError(
+                    f"--workdir={workdir} can't be written ({error.strerror}); give another folder"
+                ) from error
+            logging.warning(
+                "no file locks in %s (%s): start only one run in it at a time", workdir, error
+            )
+        for path in workdir.iterdir():
+            if _HALF_WRITTEN.fullmatch(path.name):
+                path.unlink()
         yield

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from skinjax import augment
+from skinjax import augment, image_ops, randaugment
 from skinjax.config import default_config
 from skinjax.errors import InputError
 
@@ -19,13 +19,28 @@ OFF = {
     "flip_vertical": 0.0,
     "rotation_degrees": 0.0,
     "crop_scale": (1.0, 1.0),
+    "shear_degrees": 0.0,
+    "shift": 0.0,
+    "zoom": 0.0,
     "brightness": 0.0,
     "contrast": 0.0,
     "saturation": 0.0,
     "hue": 0.0,
+    "channel_shift": 0.0,
     "noise_std": 0.0,
+    "randaugment_operations": 0,
+    "randaugment_magnitude": 9.0,
+    "randaugment_magnitude_std": 0.5,
+    "erasing": 0.0,
+    "erasing_area": (0.02, 0.33),
+    "erasing_aspect": (0.3, 3.3),
+    "mixup_alpha": 0.0,
+    "cutmix_alpha": 0.0,
+    "mix_probability": 1.0,
+    "cutmix_share": 0.5,
 }
 STRONG = {
+    **OFF,
     "flip_horizontal": 0.5,
     "flip_vertical": 0.5,
     "rotation_degrees": 180.0,
@@ -35,6 +50,15 @@ STRONG = {
     "saturation": 0.2,
     "hue": 0.1,
     "noise_std": 0.02,
+}
+EVERYTHING = {
+    **STRONG,
+    "shear_degrees": 20.0,
+    "shift": 0.1,
+    "zoom": 0.2,
+    "channel_shift": 0.1,
+    "randaugment_operations": 2,
+    "erasing": 0.5,
 }
 
 
@@ -79,11 +103,13 @@ def test_all_off_is_the_image_over_255():
         ({"flip_horizontal": 0.5}, ("gather", "dot(", "clamp")),
         ({"noise_std": 0.1}, ("gather", "dot(")),
         ({"rotation_degrees": 5.0}, ("dot(",)),
+        ({"channel_shift": 0.1}, ("gather", "dot(")),
+        ({"erasing": 0.5}, ("dot(", "scatter")),
     ],
 )
 def test_zero_strength_compiles_to_nothing(fields: dict, absent: tuple):
     config = FrozenConfigDict(_settings(**fields))
-    text = _jitted.lower(_images(2), _keys(2), settings=config).compile().as_text()
+    text = _jitted.lower(_images(2), _keys(2), settings=config).compile().as_text() or ""
     assert "multiply" in text
     for word in absent:
         assert word not in text, word
@@ -155,6 +181,140 @@ def test_colour_draws_fill_their_range():
     assert 0.8 - 1e-5 <= factor_B.min() < 0.805 < 1.195 < factor_B.max() <= 1.2 + 1e-5
 
 
+def test_new_draws_leave_the_old_ones_as_they_are():
+    config = _settings(rotation_degrees=30.0, crop_scale=(0.5, 0.9), flip_horizontal=0.5)
+    draw = jax.jit(augment.random_affine, static_argnums=(1, 2))
+    shape = (24, 24, 3)
+    for key in _keys(3):
+        old_23 = draw(key, shape, FrozenConfigDict(config))
+        # So little shear, shift and zoom that only the draws can tell the matrices apart.
+        more = {**config, "shear_degrees": 1e-4, "shift": 1e-6, "zoom": 1e-6}
+        new_23 = draw(key, shape, FrozenConfigDict(more))
+        assert not np.array_equal(old_23, new_23)
+        np.testing.assert_allclose(old_23, new_23, atol=1e-3)
+
+
+def _affines(shape: tuple[int, int], **fields: object) -> np.ndarray:
+    """2,000 draws as (B, 3, 3) matrices about the image's centre."""
+    config = _settings(**fields)
+    draw = jax.jit(jax.vmap(lambda key: augment.random_affine(key, shape, config)))
+    matrix_B23 = np.asarray(draw(_keys(2000)), np.float64)
+    matrix_B33 = np.concatenate([matrix_B23, np.tile([[[0, 0, 1]]], (2000, 1, 1))], 1)
+    centre_33 = np.array([[1, 0, (shape[1] - 1) / 2], [0, 1, (shape[0] - 1) / 2], [0, 0, 1]])
+    return np.linalg.inv(centre_33) @ matrix_B33 @ centre_33
+
+
+def _is_uniform(sample_B: np.ndarray, low: float, high: float) -> bool:
+    inside = low - 1e-4 <= sample_B.min() <= sample_B.max() <= high + 1e-4
+    uniform = scipy.stats.uniform(low - 1e-4, high - low + 2e-4)
+    return bool(inside and scipy.stats.kstest(sample_B, uniform.cdf).pvalue > 1e-3)
+
+
+def test_shift_is_uniform_along_each_axis():
+    matrix_B33 = _affines((10, 20), shift=0.2)
+    assert _is_uniform(matrix_B33[:, 0, 2], -4, 4)  # a fifth of 20 pixels
+    assert _is_uniform(matrix_B33[:, 1, 2], -2, 2)
+    assert abs(np.corrcoef(matrix_B33[:, 0, 2], matrix_B33[:, 1, 2])[0, 1]) < 5 / math.sqrt(2000)
+    np.testing.assert_allclose(matrix_B33[:, :2, :2], np.tile(np.eye(2), (2000, 1, 1)), atol=1e-6)
+
+
+def test_shear_is_uniform_in_its_angle_and_keeps_the_rows():
+    matrix_B33 = _affines((10, 20), shear_degrees=30.0)
+    assert _is_uniform(np.rad2deg(np.arctan(matrix_B33[:, 0, 1])), -30, 30)
+    matrix_B33[:, 0, 1] = 0
+    np.testing.assert_allclose(matrix_B33, np.tile(np.eye(3), (2000, 1, 1)), atol=1e-5)
+
+
+def test_zoom_is_kerass_with_a_factor_for_each_axis():
+    matrix_B33 = _affines((10, 20), zoom=0.3)
+    assert _is_uniform(matrix_B33[:, 0, 0], 0.7, 1.3)
+    assert _is_uniform(matrix_B33[:, 1, 1], 0.7, 1.3)
+    assert abs(np.corrcoef(matrix_B33[:, 0, 0], matrix_B33[:, 1, 1])[0, 1]) < 5 / math.sqrt(2000)
+    matrix_B33[:, [0, 1], [0, 1]] = 1
+    np.testing.assert_allclose(matrix_B33, np.tile(np.eye(3), (2000, 1, 1)), atol=1e-5)
+
+
+def test_all_geometry_is_rotation_shift_shear_and_zoom_in_kerass_order():
+    fields = {"rotation_degrees": 40.0, "shear_degrees": 20.0, "shift": 0.2, "zoom": 0.3}
+    matrix_B33 = _affines((10, 20), **fields)
+    turn_B33, *others = (
+        _affines((10, 20), **{name: fields[name]})
+        for name in ("rotation_degrees", "shift", "shear_degrees", "zoom")
+    )
+    shift_B33, shear_B33, zoom_B33 = others
+    np.testing.assert_allclose(matrix_B33, turn_B33 @ shift_B33 @ shear_B33 @ zoom_B33, atol=1e-4)
+
+
+def test_channel_shift_adds_one_number_within_the_images_range():
+    num_draws = 1000
+    image_BHWC = np.tile(_images(1) // 2 + 60, (num_draws, 1, 1, 1))
+    image_BHWC[:, :2, :2] = [120, 130, 140]
+    result = 255 * _run(image_BHWC, _keys(num_draws), _settings(channel_shift=0.1))
+    shift_B = result[:, 0, 0, 0] - 120
+    assert _is_uniform(shift_B, -25.5, 25.5)
+    low, high = image_BHWC.min(), image_BHWC.max()
+    expected = np.clip(image_BHWC + shift_B[:, None, None, None], low, high)
+    np.testing.assert_allclose(result, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (30, 16)])
+def test_erasing_fills_rectangles_of_its_area_and_aspect(shape: tuple[int, int]):
+    num_draws = 2000
+    # Two bright channels, so that what is erased is told from the rest.
+    image_HWC = np.zeros((*shape, 3), np.uint8)
+    image_HWC[::2, :, 0] = image_HWC[:, ::2, 1] = 255
+    config = _settings(erasing=0.6, erasing_area=(0.05, 0.2), erasing_aspect=(0.5, 2.0))
+    result = _run(np.tile(image_HWC, (num_draws, 1, 1, 1)), _keys(num_draws), config)
+    erased_BHW = (result != image_HWC * np.float32(1 / 255)).any(-1)
+    assert erased_BHW.any((1, 2)).mean() == pytest.approx(0.6, abs=0.055)
+    mean_3 = image_HWC.mean((0, 1)) / 255
+    np.testing.assert_allclose(result[erased_BHW], np.tile(mean_3, (erased_BHW.sum(), 1)), 1e-5)
+    erased_BHW = erased_BHW[erased_BHW.any((1, 2))]
+    rows_B, columns_B = erased_BHW.any(2).sum(1), erased_BHW.any(1).sum(1)
+    np.testing.assert_array_equal(erased_BHW.sum((1, 2)), rows_B * columns_B)  # a full rectangle
+    # Sides are whole pixels: half a pixel more or less of each.
+    area_B = rows_B * columns_B / (shape[0] * shape[1])
+    slack_B = (rows_B + columns_B + 1) / 2 / (shape[0] * shape[1])
+    assert (area_B >= 0.05 - slack_B).all()
+    assert (area_B <= 0.2 + slack_B).all()
+    assert area_B.mean() == pytest.approx(0.125, abs=0.01)
+    log_aspect_B = np.log(rows_B / columns_B)
+    assert log_aspect_B.mean() == pytest.approx(0, abs=0.05)
+    assert log_aspect_B.std() == pytest.approx(2 * math.log(2) / math.sqrt(12), abs=0.06)
+    # Its place is uniform in the room that it leaves: 0 and 1 are reached.
+    for first_B, room_B in (
+        (erased_BHW.any(2).argmax(1), shape[0] - rows_B),
+        (erased_BHW.any(1).argmax(1), shape[1] - columns_B),
+    ):
+        place_B = first_B / room_B
+        assert place_B.min() == 0
+        assert place_B.max() == 1
+        assert place_B.mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_rectangle_that_does_not_fit_is_not_erased():
+    config = _settings(erasing=1.0, erasing_area=(0.9, 0.9), erasing_aspect=(4.0, 4.0))
+    image_BHWC = _images(4)
+    result = _run(image_BHWC, _keys(4), config)
+    np.testing.assert_array_equal(result, image_BHWC * np.float32(1 / 255))
+
+
+def test_randaugment_alone_changes_colours_and_geometry():
+    config = _settings(randaugment_operations=1, randaugment_magnitude_std=0.0)
+
+    def expected(image_HWC: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        operation_1, level_1 = randaugment.draw(jax.random.fold_in(key, 3), config)
+        coloured = randaugment.colour_operation(image_HWC, operation_1[0], level_1[0])
+        matrix_23 = randaugment.geometry(image_HWC.shape, operation_1, level_1)
+        return image_ops.warp_affine(coloured, matrix_23), operation_1[0]
+
+    image_BHWC = np.tile(_images(1), (60, 1, 1, 1))
+    expected_BHWC, operation_B = jax.jit(jax.vmap(expected))(image_BHWC, _keys(60))
+    assert len(np.unique(operation_B)) > 10
+    result = 255 * _run(image_BHWC, _keys(60), config)
+    np.testing.assert_allclose(result, expected_BHWC, atol=0.05)
+
+
 def test_noise_is_normal_and_white():
     noise = np.asarray(jax.jit(lambda key: augment.gaussian(key, (8, 250, 250)))(jax.random.key(3)))
     size = noise.size
@@ -183,7 +343,7 @@ def test_noise_differs_between_examples_and_has_its_strength():
 
 def test_result_is_within_the_unit_range():
     image_BHWC = np.concatenate([_images(20), np.zeros_like(_images(20)), 255 + 0 * _images(20)])
-    result = _run(image_BHWC, _keys(60), ConfigDict({**STRONG, "noise_std": 0.3}))
+    result = _run(image_BHWC, _keys(60), ConfigDict({**EVERYTHING, "noise_std": 0.3}))
     assert result.min() == 0.0
     assert result.max() == 1.0
     assert np.isfinite(result).all()
@@ -192,13 +352,15 @@ def test_result_is_within_the_unit_range():
 def test_no_black_corners():
     # A constant image stays constant under any geometry.
     image_BHWC = np.full((30, 16, 24, 3), 200, np.uint8)
-    geometry = {name: STRONG[name] for name in ("flip_vertical", "rotation_degrees", "crop_scale")}
+    names = "flip_vertical", "rotation_degrees", "crop_scale", "shear_degrees", "shift", "zoom"
+    geometry = {name: EVERYTHING[name] for name in names}
     result = _run(image_BHWC, _keys(30), _settings(**geometry))
     np.testing.assert_allclose(result, 200 / 255, rtol=1e-6)
 
 
-def test_result_depends_on_the_key_and_the_image_alone():
-    image_BHWC, config = _images(8), ConfigDict(STRONG)
+@pytest.mark.parametrize("fields", [STRONG, EVERYTHING])
+def test_result_depends_on_the_key_and_the_image_alone(fields: dict):
+    image_BHWC, config = _images(8), ConfigDict(fields)
     key = jax.random.key(5)
     whole = _run(image_BHWC, augment.example_keys(key, 7, 0, 8), config)
     again = _run(image_BHWC, augment.example_keys(key, 7, 0, 8), config)
@@ -213,7 +375,7 @@ def test_result_depends_on_the_key_and_the_image_alone():
 
 
 def test_the_same_over_devices():
-    image_BHWC, config = _images(8), ConfigDict(STRONG)
+    image_BHWC, config = _images(8), ConfigDict(EVERYTHING)
     key = jax.random.key(5)
 
     def per_device(image_bHWC: jax.Array) -> jax.Array:
@@ -250,6 +412,21 @@ def test_example_keys_are_distinct_and_follow_the_place():
         ("crop_scale", (0.9, 0.8)),
         ("crop_scale", (0.5, 1.2)),
         ("crop_scale", (0.5,)),
+        ("shear_degrees", 61.0),
+        ("zoom", 1.0),
+        ("channel_shift", -0.1),
+        ("erasing", 1.5),
+        ("erasing_area", (0.0, 0.3)),
+        ("erasing_area", (0.3, 0.2)),
+        ("erasing_area", (0.3, 1.0)),
+        ("erasing_area", (0.3, NAN)),
+        ("erasing_area", (0.3,)),
+        ("erasing_aspect", (0.0, 1.0)),
+        ("erasing_aspect", (3.0, 1.0)),
+        ("erasing_aspect", (0.3, math.inf)),
+        ("erasing_aspect", ()),
+        ("randaugment_operations", 11),  # of other modules, but called from here
+        ("mixup_alpha", -1.0),
         *((name, value) for name in augment._LARGEST for value in (NAN, math.inf, -math.inf)),
         *(("crop_scale", (value, 1.0)) for value in (NAN, math.inf, -math.inf)),
         *(("crop_scale", (0.5, value)) for value in (NAN, math.inf, -math.inf)),

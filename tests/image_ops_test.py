@@ -91,6 +91,26 @@ def test_affine_matrix_is_opencvs_rotation(degrees: float):
     np.testing.assert_allclose(matrix_23, cv2.invertAffineTransform(forward_23), atol=1e-4)
 
 
+def test_about_the_centre_and_shifted():
+    shape = (20, 30)
+    matrix_22 = jnp.array([[1.2, 0.3], [-0.1, 0.7]])
+    matrix_23 = np.asarray(image_ops.about_centre(shape, matrix_22, 0.1, -0.2))
+    # The centre, between the pixels, moves by the shift alone: 3 pixels right and 4 up.
+    np.testing.assert_allclose(matrix_23 @ [14.5, 9.5, 1], [17.5, 5.5], atol=1e-5)
+    np.testing.assert_allclose(matrix_23[:, :2], matrix_22)
+
+
+def test_composed_is_one_warp_after_the_other():
+    image_HWC = _smooth(40, 40)
+    first_23 = image_ops.about_centre((40, 40), jnp.array([[0.9, 0.2], [0.0, 1.1]]), 0.1, 0.0)
+    second_23 = image_ops.about_centre((40, 40), jnp.array([[1.0, 0.0], [-0.3, 0.8]]), 0.0, 0.05)
+    warp = jax.jit(image_ops.warp_affine)
+    both = warp(image_HWC, jax.jit(image_ops.compose)(first_23, second_23))
+    one_by_one = warp(warp(image_HWC, first_23), second_23)
+    # The second sampling blurs a little, and sees the first one's reflections at the edge.
+    np.testing.assert_allclose(both[12:-12, 12:-12], one_by_one[12:-12, 12:-12], atol=8)
+
+
 def test_crop_is_opencvs_resize_of_the_crop():
     # A crop of exactly 20 of 40 pixels, bottom left, by half-pixel rules.
     image_HWC = _smooth(40, 40)

@@ -279,6 +279,20 @@ def test_from_config():
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {"class_weights": (1.0, 0.0, 2.0)},
+        {"class_weight_exponent": 1.0, "class_weight_beta": 0.9999, "class_weight_scale": "sum"},
+        {"class_weight_exponent": 1.0, "class_weight_scale": "majority"},
+    ],
+)
+def test_from_config_takes_class_weights_of_all_kinds(fields: dict[str, object]):
+    config = default_config().loss
+    config.update(fields)
+    losses.from_config(config)
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [
         ("name", "hinge"),
@@ -294,6 +308,15 @@ def test_from_config():
         ("class_weight_exponent", -0.5),
         ("class_weight_exponent", math.nan),
         ("class_weight_exponent", math.inf),
+        ("class_weight_beta", 0.999),  # without an exponent
+        ("class_weight_beta", 1.0),
+        ("class_weight_beta", -0.1),
+        ("class_weight_beta", math.nan),
+        ("class_weight_scale", "minority"),
+        ("class_weights", (1.0, -1.0)),
+        ("class_weights", (1.0, math.inf)),
+        ("class_weights", (0.0, 0.0)),
+        ("class_weights", ("1", "2")),
         ("reduction", "mean"),
     ],
 )

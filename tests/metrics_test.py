@@ -135,8 +135,21 @@ def test_binary_agrees_with_scikit_learn():
     result = metrics.compute(probability_NC, label_N, ("benign", "malignant"))
     expected = reference.roc_auc_score(label_N, probability_NC[:, 1])
     assert result["per_class"]["malignant"]["roc_auc"] == pytest.approx(expected, abs=1e-9)
+    assert result["roc_auc"] == result["per_class"]["malignant"]["roc_auc"]
     expected = reference.average_precision_score(label_N, probability_NC[:, 1])
     assert result["per_class"]["malignant"]["pr_auc"] == pytest.approx(expected, abs=1e-9)
+    assert result["pr_auc"] == result["per_class"]["malignant"]["pr_auc"]
+    # The first class's is another number: which one is positive matters.
+    assert result["pr_auc"] != pytest.approx(result["per_class"]["benign"]["pr_auc"], abs=1e-3)
+
+
+def test_areas_of_the_positive_class_are_of_two_classes_only():
+    more = metrics.compute(*_table(1, 30, 3), ("a", "b", "c"))
+    assert more["pr_auc"] is None
+    assert more["roc_auc"] is None
+    only_benign = metrics.compute(np.full((3, 2), 0.5), np.zeros(3, np.int64), ("b", "m"))
+    assert only_benign["pr_auc"] is None
+    assert only_benign["roc_auc"] is None
 
 
 def test_absent_class_is_none_and_left_out_of_the_means():
@@ -207,6 +220,31 @@ def test_direction():
     assert metrics.direction("loss") == metrics.direction("log_loss") == "min"
     with pytest.raises(InputError, match=r"balanced_acc.*choose one of: accuracy, balanced_acc"):
         metrics.direction("balanced_acc")
+
+
+@pytest.mark.parametrize(
+    ("name", "num_classes", "message"),
+    [
+        ("pr_auc", 7, "pr_auc is of the positive one of two classes.* 7; choose macro_pr_auc"),
+        ("roc_auc", 3, "choose macro_roc_auc"),
+        ("top_2_accuracy", 2, "top_2_accuracy says nothing of 2 classes"),
+        ("auc", 2, "no metric is called 'auc'"),
+    ],
+)
+def test_metrics_of_another_number_of_classes_are_refused(name, num_classes, message):
+    with pytest.raises(InputError, match=message):
+        metrics.check(name, num_classes)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_checked_metrics_are_those_that_are_numbers(num_classes):
+    result = metrics.compute(*_table(6, 40, num_classes), CLASSES[:num_classes])
+    for name, value in metrics.scalars(result).items():
+        if value is None:
+            with pytest.raises(InputError):
+                metrics.check(name, num_classes)
+        else:
+            metrics.check(name, num_classes)
 
 
 def test_every_metric_but_the_loss_has_a_direction_and_back():

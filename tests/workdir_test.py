@@ -23,6 +23,7 @@ def test_a_free_or_equal_directory_is_accepted(tmp_path: Path) -> None:
 def test_another_config_is_refused_by_field(tmp_path: Path) -> None:
     config = config_lib.default_config()
     (tmp_path / "config.json").write_text(config_lib.to_json(config))
+    (tmp_path / "checkpoints" / "7").mkdir(parents=True)
     config.optimizer.learning_rate = 0.25
     with pytest.raises(InputError, match=r"another config \(optimizer.learning_rate: 0.25 here"):
         workdir.check_config(tmp_path, config)

@@ -121,14 +121,36 @@ def planned_counts(config: ConfigDict) -> tuple[tuple[str, ...], dict[str, np.nd
     if config.data.directory:
         prepared = open_prepared(Path(config.data.directory))
         return prepared.classes, {name: np.array(n) for name, n in prepared.counts.items()}
-    reading = read(config)
-    group_N = _group_names(reading.records)
-    split_N, _ = splits.from_config(reading.records, group_N, config.data, reading.classes)
+    reading, split_N = _planned(config)
     label_N = np.array([record.label for record in reading.records])
     return reading.classes, {
         name: splits.class_counts(label_N[split_N == name], len(reading.classes))
         for name in splits.SPLITS
     }
+
+
+def planned_metadata(config: ConfigDict, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Age, sex and site of each record of these splits, as `planned_counts` counts them.
+
+    Raises:
+      InputError: as `read`.
+    """
+    if config.data.directory:
+        prepared = open_prepared(Path(config.data.directory))
+        return [row for name in names for row in prepared.table(name)]
+    reading, split_N = _planned(config)
+    return [
+        {"age": record.age, "sex": record.sex, "site": record.site}
+        for record, split in zip(reading.records, split_N, strict=True)
+        if split in names
+    ]
+
+
+def _planned(config: ConfigDict) -> tuple[Reading, np.ndarray]:
+    """The records, and the split of each."""
+    reading = read(config)
+    group_N = _group_names(reading.records)
+    return reading, splits.from_config(reading.records, group_N, config.data, reading.classes)[0]
 
 
 def settings(data: ConfigDict) -> dict[str, Any]:

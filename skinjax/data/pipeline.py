@@ -18,7 +18,10 @@ _DTYPES = {"image": np.uint8, "label": np.int32, "mask": np.bool_, "index": np.i
 
 
 class Source(Protocol):
-    """Random access to records `{'image': uint8 HWC, 'label': int32}`; see `builder.py`."""
+    """Random access to records `{'image': uint8 HWC, 'label': int32}`; see `prepared.py`.
+
+    All of them may have a 'metadata' float32 (M,), which then is in the batches too.
+    """
 
     def __len__(self) -> int: ...
 
@@ -40,6 +43,8 @@ def train_dataset(
     balance: float = 0.0,
 ) -> grain.IterDataset:
     """Endless shuffled batches: image uint8 (b, H, W, 3), label int32 (b,), mask bool (b,).
+
+    With a source of patient metadata also metadata float32 (b, M).
 
     `batch_size` is global and b = batch_size / process_count is this process's contiguous slice.
     Global batch i depends on `seed` and i alone, so its iterator's state is a place in the
@@ -125,7 +130,7 @@ def check_batch(batch: Batch, *, with_index: bool = False) -> Batch:
       InputError: naming the array that is wrong, as seen and as expected.
     """
     keys = {"image", "label", "mask"} | ({"index"} if with_index else set())
-    if set(batch) != keys:
+    if set(batch) - {"metadata"} != keys:
         raise InputError(f"a batch has keys {sorted(batch)}; expected {sorted(keys)}")
     image_BHWC = batch["image"]
     if image_BHWC.ndim != 4 or image_BHWC.shape[-1] != 3:
@@ -137,7 +142,22 @@ def check_batch(batch: Batch, *, with_index: bool = False) -> Batch:
             raise InputError(f"{key} has dtype {array.dtype}; expected {expected}")
         if key != "image" and array.shape != image_BHWC.shape[:1]:
             raise InputError(f"{key} has shape {array.shape}; expected {image_BHWC.shape[:1]}")
+    if "metadata" in batch:
+        _check_metadata(batch["metadata"], len(image_BHWC))
     return batch
+
+
+def _check_metadata(metadata_BM: np.ndarray, batch_size: int) -> None:
+    if metadata_BM.dtype != np.float32:
+        raise InputError(f"metadata has dtype {metadata_BM.dtype}; expected float32")
+    if metadata_BM.ndim != 2 or len(metadata_BM) != batch_size:
+        raise InputError(
+            f"metadata has shape {metadata_BM.shape}; expected ({batch_size}, columns)"
+        )
+    if not np.isfinite(metadata_BM).all():
+        raise InputError(
+            "metadata has values that are not finite; a missing one is 0 with its flag set"
+        )
 
 
 def _sampler(
@@ -175,16 +195,28 @@ def _process_slice(index_B: np.ndarray, *, index: int, count: int) -> np.ndarray
 
 def _load(source: Source, index_B: np.ndarray) -> Batch:
     records = source.__getitems__(index_B.tolist())
-    images = [record["image"] for record in records]
-    shapes = {image.shape for image in images}
-    if len(shapes) > 1:
-        raise InputError(f"images of one batch differ in shape: {sorted(shapes)}; expected one")
     label_B = np.asarray([record["label"] for record in records])
-    return {
-        "image": np.stack(images),
+    batch = {
+        "image": _stack(records, "image"),
         "label": label_B.astype(np.int32, casting="same_kind"),
         "mask": np.ones(len(records), np.bool_),
     }
+    num_metadata = sum("metadata" in record for record in records)
+    if 0 < num_metadata < len(records):
+        raise InputError(
+            f"{num_metadata} of {len(records)} records of a batch have metadata; expected all or "
+            "none (a missing value is encoded, not left out)"
+        )
+    return batch | {"metadata": _stack(records, "metadata")} if num_metadata else batch
+
+
+def _stack(records: Sequence[dict[str, Any]], key: str) -> np.ndarray:
+    arrays = [record[key] for record in records]
+    shapes = {array.shape for array in arrays}
+    if len(shapes) > 1:
+        name = "images" if key == "image" else key
+        raise InputError(f"{name} of one batch differ in shape: {sorted(shapes)}; expected one")
+    return np.stack(arrays)
 
 
 def _load_padded(source: Source, position_B: np.ndarray) -> Batch:

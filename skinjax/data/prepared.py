@@ -10,6 +10,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from skinjax.data import cache, image_store, shards, splits
+from skinjax.data.metadata import Encoder
 from skinjax.errors import InputError
 
 FORMAT_VERSION = 2
@@ -41,12 +42,15 @@ class PreparedDataset:
     counts: dict[str, tuple[int, ...]]
     settings: dict[str, Any]
 
-    def source(self, names: Sequence[str], *, cached: bool = False) -> "Subset":
+    def source(
+        self, names: Sequence[str], *, cached: bool = False, encoder: Encoder | None = None
+    ) -> "Subset | WithMetadata":
         """Random access to the images of these splits, one after the other in the order given.
 
         Args:
           names: of the splits.
           cached: read from a memory-mapped file of decoded images, which is made where it isn't.
+          encoder: of the patient metadata that each record is to have; None is without.
 
         Raises:
           InputError: an unknown split, or one named twice.
@@ -54,7 +58,11 @@ class PreparedDataset:
         images: Any = ImageSource(self.store)
         if cached:
             images = cache.cached(images, self.store / "decoded", self.image_size)
-        return Subset(images, np.array([int(row["position"]) for row in self._rows(names)]))
+        rows = self._rows(names)
+        subset = Subset(images, np.array([int(row["position"]) for row in rows]))
+        if encoder is None:
+            return subset
+        return WithMetadata(subset, encoder.encode([_typed(row) for row in rows]))
 
     def labels(self, names: Sequence[str]) -> np.ndarray:
         """Class of each image of `source(names)`: int32 (N,)."""
@@ -68,15 +76,7 @@ class PreparedDataset:
         None), sex, site, source, label (the class's name), height and width (pixels) and mode of
         the file as published. Unknown text is ''.
         """
-        return [
-            {
-                **row,
-                "age": float(row["age"]) if row["age"] else None,
-                "height": int(row["height"]),
-                "width": int(row["width"]),
-            }
-            for row in self._rows((name,))
-        ]
+        return [_typed(row) for row in self._rows((name,))]
 
     def _rows(self, names: Sequence[str]) -> list[dict[str, str]]:
         _check_splits(names)
@@ -107,9 +107,16 @@ class ImageSource:
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[dict[str, Any]]:
+        try:
+            examples = self._examples().__getitems__([index.__index__() for index in indices])
+        except (OSError, RuntimeError, ValueError) as error:  # TFDS's, ArrayRecord's, Riegeli's
+            why = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise InputError(
+                f"the prepared images in {self._directory} can't be read ({why}): the folder is"
+                " gone or damaged since; restore it, or prepare it again with the same command"
+            ) from error
         return [
-            {"image": example["image"], "label": np.int32(example["label"])}
-            for example in self._examples().__getitems__([i.__index__() for i in indices])
+            {"image": example["image"], "label": np.int32(example["label"])} for example in examples
         ]
 
     def _examples(self) -> Any:
@@ -147,6 +154,30 @@ class Subset:
         return self._source.__getitems__(self._position_N[wanted].tolist())
 
 
+class WithMetadata:
+    """A source whose every record also has a row of numbers: 'metadata' float32 (M,)."""
+
+    def __init__(self, source: Any, metadata_NM: np.ndarray):
+        if len(source) != len(metadata_NM):
+            raise ValueError(f"{len(source)} records and {len(metadata_NM)} rows of metadata")
+        self._source = source
+        self._metadata_NM = metadata_NM
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[dict[str, Any]]:
+        wanted = [index.__index__() for index in indices]
+        records = self._source.__getitems__(wanted)
+        return [
+            {**record, "metadata": self._metadata_NM[i]}
+            for record, i in zip(records, wanted, strict=True)
+        ]
+
+
 def open_prepared(directory: Path) -> PreparedDataset:
     """Opens what `prepare` built, by its folder alone.
 
@@ -168,6 +199,15 @@ def open_prepared(directory: Path) -> PreparedDataset:
         counts={name: tuple(counts) for name, counts in manifest["counts"].items()},
         settings=manifest["settings"],
     )
+
+
+def _typed(row: dict[str, str]) -> dict[str, Any]:
+    return {
+        **row,
+        "age": float(row["age"]) if row["age"] else None,
+        "height": int(row["height"]),
+        "width": int(row["width"]),
+    }
 
 
 def _find(directory: Path) -> Path:

@@ -208,8 +208,7 @@ def write_metadata(
       lengths: images in each.
       spec: what they were written with.
     """
-    import tensorflow_datasets as tfds
-
+    tfds = _tfds()
     split = tfds.core.SplitInfo(
         name=_SPLIT,
         shard_lengths=list(lengths),
@@ -228,9 +227,12 @@ def open_shards(directory: Path) -> Any:
 
     TFDS parses a 224 px raw example in 0.07 ms, so no path of our own around it is needed.
     """
-    import tensorflow_datasets as tfds  # half a second, and only wanted where data is read
-
-    return tfds.builder_from_directory(os.fspath(directory)).as_data_source(split=_SPLIT)
+    tfds = _tfds()
+    with _first_use:
+        source = tfds.builder_from_directory(os.fspath(directory)).as_data_source(split=_SPLIT)
+        if len(source):
+            source[0]
+        return source
 
 
 def write_facts(path: Path, facts: Sequence[ImageFacts]) -> None:
@@ -250,20 +252,35 @@ def read_facts(path: Path) -> Iterator[ImageFacts]:
             yield ImageFacts(height=height, width=width, **row)
 
 
+# TFDS imports most of itself at the first use of each part, and two threads that do so at once can
+# wait for each other for ever.
+_first_use = threading.RLock()
+
+
+def _tfds() -> Any:
+    with _first_use:
+        import tensorflow_datasets as tfds  # half a second, and only wanted where data is read
+
+        return tfds
+
+
 @functools.lru_cache(maxsize=4)
 def _features(spec: Spec) -> Any:
-    """The TFDS features of an example; made here since importing TFDS is slow."""
-    import tensorflow_datasets as tfds
-
-    image = (
-        tfds.features.Tensor(shape=spec.image_shape, dtype=np.uint8, encoding="bytes")
-        if spec.encoding == "raw"
-        else tfds.features.Image(shape=spec.image_shape, encoding_format=spec.encoding)
-    )
-    return tfds.features.FeaturesDict(
-        {
-            "image": image,
-            "label": tfds.features.ClassLabel(names=list(spec.classes)),
-            "image_id": tfds.features.Text(),
-        }
-    )
+    """The TFDS features of an example."""
+    tfds = _tfds()
+    with _first_use:
+        image = (
+            tfds.features.Tensor(shape=spec.image_shape, dtype=np.uint8, encoding="bytes")
+            if spec.encoding == "raw"
+            else tfds.features.Image(shape=spec.image_shape, encoding_format=spec.encoding)
+        )
+        features = tfds.features.FeaturesDict(
+            {
+                "image": image,
+                "label": tfds.features.ClassLabel(names=list(spec.classes)),
+                "image_id": tfds.features.Text(),
+            }
+        )
+        black = _encode(np.zeros(spec.image_shape, np.uint8), spec.encoding)
+        features.serialize_example({"image": black, "label": 0, "image_id": ""})
+        return features

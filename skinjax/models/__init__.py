@@ -44,6 +44,8 @@ _FAMILIES = (
 class Classifier(nn.Module):
     """Normalised images (B, H, W, 3) to logits (B, num_classes), float32.
 
+    A head with a `metadata_width` takes patient metadata (B, M) as a second input.
+
     Variables are `params['backbone'][stage]` and `params['head']`, `batch_stats` likewise.
     """
 
@@ -56,15 +58,23 @@ class Classifier(nn.Module):
         return (*self.backbone.stages, "head")
 
     def __call__(
-        self, image_BHWC: jax.Array, *, train: bool, frozen: Collection[str] = ()
+        self,
+        image_BHWC: jax.Array,
+        metadata_BM: jax.Array | None = None,
+        *,
+        train: bool,
+        frozen: Collection[str] = (),
     ) -> jax.Array:
         """Logits; needs the rng 'dropout' when `train` and the model has dropout or drop_path.
 
         Batch norm in a layer of `frozen` ("backbone/stem/bn") uses its running statistics and
         leaves them alone, as Keras does with `trainable=False`; dropout follows `train`.
+
+        Raises:
+          InputError: metadata for a model without, or none for one with it.
         """
         mode = Mode(train, frozenset(frozen))
-        return self.head(self.backbone(image_BHWC, mode), mode)
+        return self.head(self.backbone(image_BHWC, mode), mode, metadata_BM)
 
 
 def families() -> dict[str, ModuleType]:
@@ -72,8 +82,16 @@ def families() -> dict[str, ModuleType]:
     return {name: family for family in _FAMILIES for name in family.NAMES}
 
 
-def create(config: ConfigDict, *, num_classes: int, axis_name: str | None) -> Classifier:
-    """The classifier of `config.model`, its batch norm reduced over `axis_name` (None: one device).
+def create(
+    config: ConfigDict, *, num_classes: int, axis_name: str | None, metadata_width: int = 0
+) -> Classifier:
+    """The classifier of `config.model`.
+
+    Args:
+      config: `config.model`.
+      num_classes: outputs.
+      axis_name: the mapped axis that batch norm is reduced over; None is one device.
+      metadata_width: `config.metadata.width` for a second input, patient metadata; 0 is without.
 
     Raises:
       InputError: an unknown name, dtype or head layer, or a field the network can't follow.
@@ -91,7 +109,7 @@ def create(config: ConfigDict, *, num_classes: int, axis_name: str | None) -> Cl
     # Not the backbone's own constants, which some families have: those that a new layer gets.
     norm = KERAS if config.variant == "keras" else TORCH
     head_settings = dataclasses.replace(backbone.settings, norm=norm)
-    return Classifier(backbone, Head(num_classes, layers, head_settings))
+    return Classifier(backbone, Head(num_classes, layers, head_settings, metadata_width))
 
 
 def image_size(name: str) -> int:

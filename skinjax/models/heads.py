@@ -88,15 +88,26 @@ class Head(nn.Module):
     With ("sigmoid",) at the end the dense layer has one output z, as binary networks with a
     sigmoid have, and the logits are (0, z): their softmax is (1 - sigmoid(z), sigmoid(z)), so the
     losses and metrics of several classes are those of the sigmoid.
+
+    With a `metadata_width` the patient metadata (B, M) goes through a dense layer of that width and
+    a ReLU, and joins the image's features before the first of the layers (Gessert et al. 2019,
+    arXiv:1910.03910; ngessert/isic2019 has two such layers, with batch norm and dropout).
     """
 
     num_classes: int
     layers: tuple[Layer, ...] = ()
     settings: Settings = field(default_factory=Settings)
+    metadata_width: int = 0  # 0 is images alone
 
     @nn.compact
-    def __call__(self, x_BC: jax.Array, mode: Mode) -> jax.Array:
+    def __call__(
+        self, x_BC: jax.Array, mode: Mode, metadata_BM: jax.Array | None = None
+    ) -> jax.Array:
         x_BC = x_BC.astype(self.settings.dtype)
+        self._check_metadata(metadata_BM)
+        if metadata_BM is not None:
+            dense = Dense(self.metadata_width, settings=self.settings, name="metadata")
+            x_BC = jnp.concatenate([x_BC, nn.relu(dense(metadata_BM))], axis=-1)
         for number, (kind, *arguments) in enumerate(self.layers):
             name = f"{kind}_{number}"
             if kind == "dense":
@@ -116,3 +127,15 @@ class Head(nn.Module):
         outputs = 1 if is_sigmoid else self.num_classes
         logits_BC = Dense(outputs, name="logits")(x_BC)
         return jnp.pad(logits_BC, ((0, 0), (1, 0))) if is_sigmoid else logits_BC
+
+    def _check_metadata(self, metadata_BM: jax.Array | None) -> None:
+        if metadata_BM is None and self.metadata_width:
+            raise InputError(
+                "the model takes patient metadata beside the image and got none; encode it with "
+                "the checkpoint's encoder (what is not known is encoded as missing)"
+            )
+        if metadata_BM is not None and not self.metadata_width:
+            raise InputError(
+                "the model takes images alone and got patient metadata; leave it out, or train "
+                "with metadata.features"
+            )

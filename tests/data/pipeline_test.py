@@ -30,6 +30,13 @@ class MemorySource:
         return [self[index] for index in indices]
 
 
+class MetadataSource(MemorySource):
+    """Records with two numbers of metadata: the row number, and one."""
+
+    def __getitem__(self, index):
+        return {**super().__getitem__(index), "metadata": np.array([index, 1], np.float32)}
+
+
 def train(source, batch_size=4, seed=0, num_threads=2, **kwargs):
     return iter(
         pipeline.train_dataset(
@@ -49,6 +56,42 @@ def test_train_batch_holds_to_the_contract():
     assert (batch["label"].shape, batch["label"].dtype) == ((4,), np.int32)
     assert (batch["mask"].dtype, batch["mask"].all()) == (np.bool_, True)
     np.testing.assert_array_equal(batch["image"][:, 1, 2, 0], batch["label"])
+
+
+def test_metadata_of_the_source_is_in_the_batches():
+    batch = next(train(MetadataSource(10)))
+    assert set(batch) == {"image", "label", "mask", "metadata"}
+    assert (batch["metadata"].shape, batch["metadata"].dtype) == ((4, 2), np.float32)
+    np.testing.assert_array_equal(batch["metadata"][:, 0], batch["label"])
+    parts = [next(train(MetadataSource(10), process_index=i, process_count=2)) for i in (0, 1)]
+    joined = np.concatenate([part["metadata"] for part in parts])
+    np.testing.assert_array_equal(joined, batch["metadata"])
+
+
+def test_metadata_of_padding_is_that_of_record_0():
+    *_, last = pipeline.eval_dataset(MetadataSource(6), batch_size=4, num_threads=1)
+    assert last["metadata"].tolist() == [[4, 1], [5, 1], [0, 1], [0, 1]]
+    np.testing.assert_array_equal(last["metadata"][:, 0], last["index"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({3: None}, "8 of 9 records of a batch have metadata"),
+        ({3: np.zeros(3, np.float32)}, "metadata of one batch differ in shape"),
+        ({3: np.array([np.nan, 1], np.float32)}, "not finite"),
+        ({i: np.zeros(2) for i in range(9)}, "metadata has dtype float64; expected float32"),
+    ],
+)
+def test_wrong_metadata_in_the_source_is_named(rows, message):
+    class Wrong(MetadataSource):
+        def __getitem__(self, index):
+            record = super().__getitem__(index)
+            record["metadata"] = rows.get(index, record["metadata"])
+            return {key: value for key, value in record.items() if value is not None}
+
+    with pytest.raises(InputError, match=message):
+        next(train(Wrong(9), batch_size=9))
 
 
 def test_every_epoch_and_every_seed_has_its_own_order():
@@ -242,6 +285,16 @@ def test_a_wrong_image_in_the_source_is_named():
         ({"mask": np.ones(3, bool)}, r"mask has shape \(3,\); expected \(2,\)"),
         ({"mask": np.ones(2, np.float32)}, "mask has dtype float32; expected bool"),
         ({"index": np.zeros(2, np.int32)}, "keys"),
+        (
+            {"metadata": np.zeros(2, np.float32)},
+            r"metadata has shape \(2,\); expected \(2, columns",
+        ),
+        ({"metadata": np.zeros((3, 5), np.float32)}, r"metadata has shape \(3, 5\); expected \(2,"),
+        ({"metadata": np.zeros((2, 5))}, "metadata has dtype float64; expected float32"),
+        (
+            {"metadata": np.full((2, 5), np.inf, np.float32)},
+            "metadata has values that are not fini",
+        ),
     ],
 )
 def test_check_batch_names_what_is_wrong(change, message):
@@ -251,5 +304,7 @@ def test_check_batch_names_what_is_wrong(change, message):
         "mask": np.ones(2, np.bool_),
     }
     assert pipeline.check_batch(batch) is batch
+    with_metadata = batch | {"metadata": np.zeros((2, 5), np.float32)}
+    assert pipeline.check_batch(with_metadata) is with_metadata
     with pytest.raises(InputError, match=message):
         pipeline.check_batch(batch | change)

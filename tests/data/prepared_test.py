@@ -5,7 +5,8 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-from skinjax.data import builder, prepared
+from skinjax.config import default_config
+from skinjax.data import builder, metadata, pipeline, prepared
 from skinjax.errors import InputError
 
 
@@ -54,6 +55,53 @@ def test_source_survives_pickling_and_threads(dataset):
     np.testing.assert_array_equal(images, expected)
 
 
+@pytest.fixture
+def encoder(dataset):
+    settings = default_config().metadata
+    settings.features = ("age", "site")
+    return metadata.fit(settings, dataset.table("train"))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_source_with_metadata_has_the_rows_of_its_table(dataset, encoder, cached):
+    plain = dataset.source(("test", "train"))
+    source = dataset.source(("test", "train"), cached=cached, encoder=encoder)
+    expected_NM = encoder.encode(dataset.table("test") + dataset.table("train"))
+    assert len(source) == len(plain) == len(expected_NM)
+    order = np.random.default_rng(0).permutation(len(source))
+    assert source.__getitems__([]) == []
+    for index, record in zip(order, source.__getitems__(order), strict=True):
+        assert set(record) == {"image", "label", "metadata"}
+        assert record["label"] == plain[index]["label"]
+        np.testing.assert_array_equal(record["image"], plain[index]["image"])
+        np.testing.assert_array_equal(record["metadata"], expected_NM[index])
+        np.testing.assert_array_equal(source[index]["metadata"], expected_NM[index])
+    for wrong in (-1, len(source)):
+        with pytest.raises(IndexError):
+            source[wrong]
+
+
+def test_a_source_with_metadata_survives_pickling_and_worker_processes(dataset, encoder):
+    source = dataset.source(("train",), encoder=encoder)
+    copy = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(copy[3]["metadata"], source[3]["metadata"])
+    make = {"batch_size": 4, "seed": 0, "num_threads": 1}
+    here = iter(pipeline.train_dataset(source, **make))
+    there = iter(pipeline.train_dataset(source, num_workers=2, **make))
+    for _ in range(3):
+        one, other = next(here), next(there)
+        assert one["metadata"].shape == (4, sum(encoder.sizes))
+        np.testing.assert_array_equal(one["metadata"], other["metadata"])
+        np.testing.assert_array_equal(one["image"], other["image"])
+    there.close()
+
+
+def test_metadata_needs_a_row_for_each_record(dataset):
+    source = dataset.source(("train",))
+    with pytest.raises(ValueError, match="records and 1 rows of metadata"):
+        prepared.WithMetadata(source, np.zeros((1, 2), np.float32))
+
+
 @pytest.mark.parametrize("wrong", [(), ("training",), ("val", "val")])
 def test_source_refuses_other_splits(dataset, wrong):
     with pytest.raises(InputError, match="expected one or more of train, val, test"):
@@ -66,6 +114,10 @@ def test_an_empty_split_is_an_empty_source(config):
     assert dataset.counts["val"] == (0,) * 7
     assert len(dataset.source(("val",))) == 0
     assert dataset.source(("val",)).__getitems__([]) == []
+    settings = default_config().metadata
+    settings.features = ("age",)
+    encoder = metadata.fit(settings, dataset.table("train"))
+    assert len(dataset.source(("val",), encoder=encoder)) == 0
     assert dataset.table("val") == []
     assert len(list(dataset.source(("train", "val", "test")))) == 35
 

@@ -154,3 +154,42 @@ def test_a_sigmoid_is_last_and_for_two_classes() -> None:
         check_layers((("sigmoid",), ("relu",)))
     with pytest.raises(InputError, match="two classes apart, not 7"):
         Head(7, (("sigmoid",),)).init(jax.random.key(0), jnp.zeros((1, 4)), EVALUATION)
+
+
+def test_metadata_joins_the_features_by_hand() -> None:
+    head = Head(1, metadata_width=2)
+    params = {
+        "metadata": {"kernel": jnp.array([[1.0, -1.0]]), "bias": jnp.array([0.5, 0.5])},
+        "logits": {"kernel": jnp.array([[1.0], [10.0], [100.0]]), "bias": jnp.array([0.0])},
+    }
+    x_BC, metadata_BM = jnp.array([[7.0]]), jnp.array([[2.0]])
+    logits_BC = head.apply({"params": params}, x_BC, EVALUATION, metadata_BM)
+    assert logits_BC.tolist() == [[7.0 + 10 * 2.5]]
+
+
+def test_metadata_comes_before_the_head_s_own_layers() -> None:
+    head = Head(3, check_layers(("bn_128_bn",)), metadata_width=8)
+    variables = jax.eval_shape(
+        lambda: head.init(jax.random.key(0), jnp.zeros((1, 20)), EVALUATION, jnp.zeros((1, 5)))
+    )
+    shapes = jax.tree.map(jnp.shape, variables["params"])
+    assert shapes["metadata"] == {"bias": (8,), "kernel": (5, 8)}
+    assert shapes["batch_norm_0"]["scale"] == (28,)
+    assert shapes["dense_2"]["kernel"] == (28, 128)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_logits_with_metadata_are_float32(dtype: str) -> None:
+    head = Head(3, LAYERS, Settings(jnp.dtype(dtype)), metadata_width=4)
+    args = (jnp.ones((2, 4)), EVALUATION, jnp.ones((2, 3)))
+    variables = head.init(jax.random.key(0), *args)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+    assert head.apply(variables, *args).dtype == jnp.float32
+
+
+def test_metadata_and_the_model_must_fit() -> None:
+    x_BC, metadata_BM = jnp.ones((2, 4)), jnp.ones((2, 3))
+    with pytest.raises(InputError, match="takes patient metadata beside the image and got none"):
+        Head(3, metadata_width=4).init(jax.random.key(0), x_BC, EVALUATION)
+    with pytest.raises(InputError, match="takes images alone and got patient metadata"):
+        Head(3).init(jax.random.key(0), x_BC, EVALUATION, metadata_BM)

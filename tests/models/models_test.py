@@ -1,5 +1,6 @@
 """`create`: names, published sizes, and one clear line for what it can't build."""
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 from skinjax.config import default_config
 from skinjax.errors import InputError
 from skinjax.models import Classifier, create, families, image_size, stages
-from skinjax.models.layers import BatchNorm
+from skinjax.models.layers import EVALUATION, BatchNorm
 
 # Trainable parameters with 1,000 classes at the published image size, as timm's tables have them;
 # of "keras" with batch statistics, as Keras's documentation has them (its 7 constants of
@@ -205,3 +206,36 @@ def test_a_new_head_has_the_constants_of_a_new_layer(
 ) -> None:
     model = create(config(name=name, variant=variant), num_classes=2, axis_name=None)
     assert model.head.settings.norm.epsilon == epsilon
+
+
+def test_metadata_is_a_second_input_whose_parameters_are_the_head_s() -> None:
+    settings = config(name="simple_cnn", head=(("dense", 6), ("relu",)))
+    create_one = partial(create, settings, num_classes=3, axis_name=None)
+    image_BHWC = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
+    metadata_BM = jnp.array([[0.0, 1.0], [0.0, 0.0]])
+    plain, model = create_one(), create_one(metadata_width=16)
+    variables = model.init(jax.random.key(0), image_BHWC, metadata_BM, train=False)
+    before = jax.eval_shape(lambda: plain.init(jax.random.key(0), image_BHWC, train=False))
+    assert set(variables["params"]["head"]) == {*before["params"]["head"], "metadata"}
+    assert variables["params"]["head"]["metadata"]["kernel"].shape == (2, 16)
+    assert jax.tree.structure(variables["params"]["backbone"]) == jax.tree.structure(
+        before["params"]["backbone"]
+    )
+    assert "metadata" not in before["params"]["head"]
+    logits_BC = model.apply(variables, image_BHWC[:1].repeat(2, 0), metadata_BM, train=False)
+    assert jnp.isfinite(logits_BC).all()
+    assert not jnp.allclose(logits_BC[0], logits_BC[1])  # missing is not the same as the mean
+
+
+def test_a_model_without_metadata_is_what_it_was() -> None:
+    settings = config(name="simple_cnn")
+    image_BHWC = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3))
+    model = create(settings, num_classes=3, axis_name=None, metadata_width=0)
+    variables = model.init(jax.random.key(0), image_BHWC, train=False)
+    logits_BC = model.apply(variables, image_BHWC, None, train=False)
+    assert jnp.array_equal(logits_BC, model.apply(variables, image_BHWC, train=False))
+    mode = EVALUATION
+    bound = model.bind(variables)
+    assert jnp.array_equal(logits_BC, bound.head(bound.backbone(image_BHWC, mode), mode))
+    with pytest.raises(InputError, match="takes images alone"):
+        model.apply(variables, image_BHWC, jnp.zeros((2, 3)), train=False)
