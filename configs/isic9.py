@@ -16,9 +16,9 @@ and noise (0.2, 0.2 and 0.02), probability 0.5 of each flip, no clipping of grad
 stopping after 10 evaluations without a better balanced accuracy (with 6, a run that had not left
 its initial plateau after 700 steps was stopped). Weight decay spares biases and norm parameters,
 and the first step already has a tenth of the peak. ISIC 2019's metadata, which says what images
-show one lesion, is optional: without it each image is taken for a lesion of its own. On a small machine
-images may be smaller: `--config.data.image_size=96 --config.data.short_side=110` keeps the crop's
-share.
+show one lesion, is optional: without it each image is taken for a lesion of its own. On a small
+machine images may be smaller: `--config.data.image_size=96 --config.data.short_side=110` keeps the
+crop's share.
 
 The splits. Images of one lesion, copies, and images that look alike stay in one split here; the
 project drew its 70/20/10 at random by image. Of the 2,241 images of `Train/`, 137 stand in two

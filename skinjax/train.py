@@ -172,6 +172,7 @@ class _Loop:
                 keep_best=self._config.checkpoint.keep_best,
             )
             stack.callback(self._checkpoints.close)
+            stack.enter_context(out_of_memory.explained(self._memory_advice))
             state, place = self._restore() or self._initialize(workdir)
             parallel.on_main_process(lambda: self._describe(workdir))
             self._log = RunLog(
@@ -187,8 +188,7 @@ class _Loop:
                 title = f"{self._config.model.name} on {self._config.data.dataset}"
                 stack.callback(report.write_history, workdir, title=title)  # stopped runs too
             stack.callback(self._log.close)
-            with out_of_memory.explained(self._memory_advice):
-                self._train(state, place, stop)
+            self._train(state, place, stop)
             self._checkpoints.wait()
             best = self._checkpoints.describe(self._checkpoints.choose("best"))
         return {"step": best.step, "epoch": best.epoch, "metrics": best.metrics}
