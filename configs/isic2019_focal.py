@@ -15,8 +15,8 @@ trained from scratch.
 
 What the project published leaves open, and what stands here: 224 pixels, a split of 70/15/15, the
 amounts of the augmentations, focal gamma 2, and patience of 3 evaluations for the plateau, with
-factor 0.5, and 7 for early stopping. The checkpoint that is evaluated and used is the best. Images
-of one lesion stay in one split.
+factor 0.5, and 7 for early stopping. What is evaluated and used is the best checkpoint, as always.
+Images of one lesion stay in one split.
 
 Not measured: the published weights can't be had where this was made.
 """
@@ -77,5 +77,5 @@ def get_config(variant: str = "efficientnet_b0") -> ConfigDict:
     )
     config.checkpoint.metric = "loss"
     config.plateau.update(patience=3, metric="loss", factor=0.5)
-    config.early_stopping.update(patience=7, metric="loss", restore_best=True)
+    config.early_stopping.update(patience=7, metric="loss")
     return config

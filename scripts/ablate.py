@@ -34,6 +34,8 @@ def main() -> int:
         "--row", action="append", default=[], metavar="NAME: FLAGS", help="may be repeated"
     )
     arguments, common = parser.parse_known_args()
+    if not all(":" in row and not row.startswith("base:") for row in arguments.row):
+        parser.error("a row is NAME: FLAGS, of another name than base")
     rows = {"base": ""} | dict(row.split(":", 1) for row in arguments.row)
     measured: dict[str, list[dict[str, float]]] = {}
     for name, flags in rows.items():

@@ -31,6 +31,8 @@ def main() -> int:
     parser.add_argument("--seeds", default="0,1,2", help="separated by commas")
     parser.add_argument("--out", required=True, type=Path)
     arguments, overrides = parser.parse_known_args()
+    if any(flag.startswith("--config.data.folds") for flag in overrides):
+        parser.error("folds are for scripts/ablate.py or skinjax train; here each seed is one run")
     rows = []
     for seed in arguments.seeds.split(","):
         row = _measure(arguments.config, seed, arguments.out / f"seed_{seed}", overrides)

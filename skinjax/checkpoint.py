@@ -23,7 +23,8 @@ from skinjax.errors import InputError
 from skinjax.train_step import TrainState
 
 _LATEST_KEPT = 2  # so that there is one before the latest, should that be unreadable
-_FORMAT = 1
+_FORMAT = 2
+_READABLE = (1, 2)  # 1 has no state of training that this version could go on from
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class Checkpointer:
         try:
             args = ocp.args.Composite(description=ocp.args.JsonRestore())
             values = dict(self._manager.restore(step, args=args)["description"])
-            if values.pop("format") != _FORMAT:
+            if values.pop("format") not in _READABLE:
                 raise ValueError("it is of another version of skinjax")
             return Description(**{**values, "classes": tuple(values["classes"])})
         except Exception as error:
@@ -233,6 +234,13 @@ class Checkpointer:
           ValueError: the structure or a shape differs.
         """
         abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
+        about = self._manager.restore(
+            step, args=ocp.args.Composite(description=ocp.args.JsonRestore())
+        )["description"]
+        if about["format"] != _FORMAT:
+            raise ValueError(
+                "it is of an earlier version of skinjax: it evaluates, but can't go on"
+            )
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
@@ -298,6 +306,11 @@ def open_run(workdir: Path) -> tuple[Checkpointer, ConfigDict]:
       InputError: it is not a work directory, or has no checkpoint that can be read.
     """
     directory = Path(workdir) / "checkpoints"
+    if not directory.is_dir() and (Path(workdir) / "fold_0").is_dir():
+        raise InputError(
+            f"{workdir} is of a cross-validation: give one of its folds, as {workdir}/fold_0 (what "
+            f"all of them say of the images they did not see is in {workdir}/out_of_fold)"
+        )
     if not directory.is_dir():
         raise InputError(
             f"{workdir} is not a work directory of a training run (it has no folder checkpoints); "

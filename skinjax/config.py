@@ -63,7 +63,7 @@ _AT_LEAST = {
     "optimizer.clip_adaptive": 0,
     "optimizer.accumulate": 1,
     "optimizer.layer_decay": 0,
-    "optimizer.restart_epochs": 1,
+    "optimizer.restart_epochs": 1e-3,
     "optimizer.restart_factor": 1,
     "plateau.patience": 0,
     "plateau.min_delta": 0,

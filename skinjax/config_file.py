@@ -85,7 +85,9 @@ def _call(path: str, name: str, hint: str) -> Any:
         function: Callable[..., Any] | None = getattr(module, name, None)
         if function is None:
             raise InputError(f"--config={path}: {filename} has no {name}(); {hint}")
-        takes_variant = name == "get_config" or bool(inspect.signature(function).parameters)
+        takes_variant = bool(inspect.signature(function).parameters)
+        if colon and name == "get_config" and not takes_variant:
+            raise InputError(f"--config={path}: {filename} has no variants; leave out :{variant}")
         return function(variant) if colon and takes_variant else function()
     except InputError:
         raise

@@ -47,7 +47,7 @@ def default_config() -> ConfigDict:
         {
             "batch_size": 0,  # of validation and test; 0 is the training batch size
             "every_epochs": 1,
-            "every_steps": 0,  # in place of every_epochs
+            "every_steps": 0,  # in place of every_epochs, counted in each phase
         }
     )
     config.log = ConfigDict({"every_steps": 10, "tensorboard": True, "progress": True})
@@ -239,21 +239,23 @@ def _optimizer() -> ConfigDict:
             "start_factor": 0.1,  # learning rate at step 0, times the peak
             "end_factor": 0.01,  # learning rate at the end of a cosine, times the peak
             "warmup_fraction": 0.1,  # of the steps of the phase
-            # Of "warm_restarts": length of the first cycle, and of each further one times the one
-            # before.
-            "restart_epochs": 10,
+            # Of "warm_restarts": length of the first cycle after the warm-up, in epochs or parts of
+            # one, and of each further one times the one before.
+            "restart_epochs": 10.0,
             "restart_factor": 2.0,
             "b1": 0.9,  # of Adam, LAMB and Lion
-            "b2": 0.999,
-            "eps": 1e-8,
+            "b2": 0.999,  # published for Lion: 0.99
+            "eps": 1e-8,  # published for LAMB: 1e-6
             "momentum": 0.9,  # of SGD
             "nesterov": True,
             # Not on biases and norm parameters; in "adam" and "sgd" a part of the gradient (L2).
             "weight_decay": 1e-4,
             # Learning rate of a stage times this to the power of its distance from the head.
             "layer_decay": 1.0,
-            "clip_norm": 1.0,  # global norm over what is trained; 0 is off
-            "clip_value": 0.0,  # of each gradient's elements; 0 is off
+            # Clipping, one after the other where several are on: of each element of the gradients;
+            # of their global norm over what is trained; 0 is off.
+            "clip_value": 0.0,
+            "clip_norm": 1.0,
             "clip_adaptive": 0.0,  # of each unit's gradient, times the norm of its parameters
             # A batch goes through the network in so many parts, whose gradients are added up.
             "accumulate": 1,
@@ -294,7 +296,8 @@ def _early_stopping() -> ConfigDict:
             "patience": 0,  # evaluations without an improvement; 0 never stops
             "metric": "",  # of validation; empty is checkpoint.metric
             "min_delta": 0.0,  # a smaller gain is no improvement
-            # The next phase begins with the best checkpoint so far, and not with the latest.
+            # The next phase begins with the best checkpoint so far, by checkpoint.metric, and not
+            # with the latest; then with new moments, whatever optimizer.carry_moments says.
             "restore_best": False,
         }
     )
@@ -326,6 +329,6 @@ def _checkpoint() -> ConfigDict:
         {
             "metric": "balanced_accuracy",  # on validation, chooses the best
             "keep_best": 1,
-            "every_steps": 0,  # besides at the end of each epoch; 0 is only there
+            "every_steps": 0,  # besides at the end of each row of history.csv; 0 is only there
         }
     )

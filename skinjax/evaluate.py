@@ -78,7 +78,8 @@ def predict_split(
                 numerator += float(host["numerator"])
                 denominator += float(host["denominator"])
             pending = outputs
-    return SplitPredictions(probability_NC, label_N, numerator / denominator)
+    loss = numerator / denominator if denominator else 0.0
+    return SplitPredictions(probability_NC, label_N, loss)
 
 
 def split_metrics(experiment: Experiment, predicted: SplitPredictions) -> dict[str, Any]:

@@ -217,7 +217,8 @@ def memory_estimate(experiment: Experiment, phase: Phase) -> dict[str, int]:
     """
     shapes = experiment.variable_shapes()
     trainable, _ = split_params(shapes["params"], phase)
-    batch_size = experiment.config.batch_size // experiment.mapper.num_devices
+    parts = experiment.mapper.num_devices * experiment.config.optimizer.accumulate
+    batch_size = experiment.config.batch_size // parts
     size = experiment.config.data.image_size
     image = jax.ShapeDtypeStruct((batch_size, size, size, 3), jnp.float32)
 
@@ -242,10 +243,11 @@ def memory_estimate(experiment: Experiment, phase: Phase) -> dict[str, int]:
 
     kept = jax.eval_shape(residuals, shapes, image, jax.random.key(0))
     parameters, trained = _bytes(shapes), _bytes(trainable)
+    accumulated = experiment.config.optimizer.accumulate > 1
     return {
-        "parameters": parameters,
-        "gradients": trained,
-        "optimizer": 2 * trained,
+        "parameters": parameters * (2 if experiment.config.ema.decay else 1),
+        "gradients": trained * (2 if accumulated else 1),
+        "optimizer": _bytes(jax.eval_shape(experiment.optimizer(phase).init, trainable)),
         "activations": max(0, _bytes(kept) - parameters) + 2 * _bytes(image),
     }
 

@@ -192,16 +192,16 @@ def _last_words(workdir: Path, fold: int, child: "subprocess.Popen[bytes]") -> s
 
 
 def _main(arguments: Sequence[str]) -> int:
-    """A child: trains one fold; returns the exit code, as `main.main` does."""
+    """A child: trains one fold; returns the exit code, as the command line does."""
     workdir, fold, cores = Path(arguments[0]), int(arguments[1]), arguments[2]
     if cores:  # before JAX counts them for its threads
         os.sched_setaffinity(0, [int(core) for core in cores.split(",")])
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     from skinjax import config as config_lib
-    from skinjax import cross_validation, main, parallel
+    from skinjax import console, cross_validation, parallel
     from skinjax import workdir as workdir_lib
 
-    main._log_to_stderr()
+    console.log_to_stderr()
     try:
         config = config_lib.load_config(workdir_lib.config_path(workdir))
         config.parallel.update(num_devices=1, cpu_devices=1)

@@ -51,8 +51,9 @@ def mix(
     (Yun et al. 2019, arXiv:1905.04899) puts a box of the other image into the own one, at the
     same place in both; lambda is the share of the area that is the image's own, after the box
     was cut off at the edges. Both members of a pair have one lambda, drawn from Beta(alpha, alpha)
-    and turned to be 0.5 or more, so that an image's own label has the larger share: the pair as a
-    whole is distributed as with the lambda drawn.
+    and turned to be 0.5 or more, so that an image's own label has the larger share. Mixup's pair as
+    a whole is distributed as with the lambda drawn; CutMix's boxes are never of more than half of
+    the image, where the paper's may be.
 
     `check` the settings first; where `is_on` is False everything is returned as it came.
 

@@ -51,6 +51,13 @@ def check(config: ConfigDict) -> None:
             f"config.plateau.factor is {config.plateau.factor}; expected 0 < factor < 1, by which "
             "the learning rate is multiplied"
         )
+    stopping = config.early_stopping
+    if stopping.restore_best and stopping.metric not in ("", config.checkpoint.metric):
+        raise InputError(
+            f"config.early_stopping.restore_best takes the best by checkpoint.metric, which is "
+            f"{config.checkpoint.metric}, and early_stopping.metric is {stopping.metric}: set both "
+            "to the same"
+        )
     if config.plateau.min_factor >= 1:
         raise InputError(f"config.plateau.min_factor is {config.plateau.min_factor}; expected < 1")
 
@@ -89,6 +96,7 @@ def _as_loss(
     name = settings.metric or config.checkpoint.metric
     value = values[name]
     if value is None:
+        logging.warning("%s is not defined on this validation split, so it decides nothing", name)
         return None
     return -value if metrics.direction(name) == "max" else value
 

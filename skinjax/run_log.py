@@ -80,7 +80,8 @@ class RunLog:
             raise NonFiniteLossError(
                 f"the loss at step {step} is not finite (loss {loss}, gradient norm "
                 f"{float(outputs['grad_norm'])}): training stopped, and nothing of it is "
-                "saved; try a smaller config.optimizer.learning_rate"
+                "saved; try a smaller config.optimizer.learning_rate, in a new --workdir if this "
+                "one has checkpoints"
             )
         if math.isfinite(loss):
             self._losses.append(loss)

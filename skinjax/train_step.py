@@ -94,6 +94,7 @@ def train_step(
     batch = _with_missing_features(batch, key, state.step, config, metadata_sizes, axis_name)
     inputs = _augmented(batch, key, state.step, config, len(class_weights_C), axis_name)
     denominator = lax.psum(_weight_sum(inputs, config, class_weights_C), axis_name)
+    denominator = jnp.where(denominator > 0, denominator, 1)  # all of weight 0: then so is the loss
     # Dropout's masks are drawn for a replica's whole part, so they depend on how many there are.
     dropout_key = jax.random.fold_in(jax.random.fold_in(key, _DROPOUT), state.step)
     dropout_key = jax.random.fold_in(dropout_key, replica)

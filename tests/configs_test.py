@@ -92,7 +92,9 @@ def test_passes_all_checks(case: str):
 def test_docstring_has_the_command_and_what_was_measured(name: str):
     text = " ".join(_module(name).__doc__.split())
     assert f"configs/{name}.py" in text or f"make {name}" in text
-    assert "easured" in text
+    # Figures by hardware and wall time, or plainly none.
+    figures = all(word in text for word in ("Measured", "cores", "minutes", "seed"))
+    assert figures or "Not measured" in text
     for variant in getattr(_module(name), "VARIANTS", ()):
         assert all(part in text for part in variant.split(","))
 
@@ -314,7 +316,6 @@ def test_isic2019_focal_keeps_batch_norm_and_looks_at_the_loss(network: str):
     assert config.optimizer.weight_decay == 1e-5
     assert config.checkpoint.metric == config.plateau.metric == config.early_stopping.metric
     assert config.checkpoint.metric == "loss"
-    assert config.early_stopping.restore_best
     for field in (
         "rotation_degrees", "shift", "shear_degrees", "zoom", "flip_horizontal", "flip_vertical",
         "brightness", "channel_shift",

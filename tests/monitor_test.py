@@ -74,3 +74,11 @@ def test_wrong_settings_are_errors(config: ConfigDict, field: str, value: float 
     config[section][name] = value
     with pytest.raises(InputError):
         monitor.check(config)
+
+
+def test_the_best_to_restore_is_by_one_metric_only(config: ConfigDict) -> None:
+    config.early_stopping.update(restore_best=True, metric="loss")
+    with pytest.raises(InputError, match=r"balanced_accuracy, and early_stopping\.metric is loss"):
+        monitor.check(config)
+    config.checkpoint.metric = "loss"
+    monitor.check(config)

@@ -184,6 +184,7 @@ def test_an_overflow_of_float16_is_skipped_and_counted(
     plain: ConfigDict, batch: dict[str, np.ndarray], tiny_classifier: Any
 ) -> None:
     plain.model.dtype = "float16"
+    plain.ema.decay = 0.9
     experiment = make_experiment(plain, tiny_classifier)
     (only,) = phases.resolve(plain, experiment.layers, steps_per_epoch=10)
     state = experiment.init_state(only, experiment.init_variables())
@@ -196,7 +197,7 @@ def test_an_overflow_of_float16_is_skipped_and_counted(
     assert np.isfinite(outputs["loss"])
     assert (int(after.step), int(after.skipped)) == (1, 1)
     assert float(after.loss_scale.scale) == 2**59
-    for name in ("params", "batch_stats", "opt_state"):
+    for name in ("params", "batch_stats", "opt_state", "ema"):
         jax.tree.map(np.testing.assert_array_equal, getattr(before, name), getattr(after, name))
     mended = after.replace(loss_scale=after.loss_scale.replace(scale=jnp.float32(1024)))
     after, outputs = step(experiment.mapper.replicate(mended), sharded, jax.random.key(0))

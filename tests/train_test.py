@@ -15,7 +15,8 @@ from skinjax.config import phase
 from skinjax.data import builder, synthetic
 from skinjax.errors import InputError, NonFiniteLossError, OriginError, StoppedError
 from skinjax.experiment import Experiment
-from skinjax.train import _Loop, train
+from skinjax.loop import Loop
+from skinjax.train import train
 
 
 @pytest.fixture
@@ -247,12 +248,12 @@ def test_a_batch_size_that_the_devices_do_not_divide_names_the_nearest(
 
 def scripted(monkeypatch: pytest.MonkeyPatch, values: dict[int, float]) -> None:
     """Gives validation these balanced accuracies by step, and counts on nothing else."""
-    original = _Loop._validate
+    original = Loop._validate
 
     def validate(self: Any, step: int, state: Any) -> dict[str, Any]:
         return original(self, step, state) | {"balanced_accuracy": values[step]}
 
-    monkeypatch.setattr(_Loop, "_validate", validate)
+    monkeypatch.setattr(Loop, "_validate", validate)
 
 
 @pytest.fixture
@@ -290,18 +291,17 @@ def test_early_stopping_ends_each_phase_and_the_run(
 def test_the_next_phase_may_begin_with_the_best_parameters(
     stopping: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The backbone's learning rate is zero in effect: what differs is where the head begins."""
     scripted(monkeypatch, EVALUATED)
     stopping.early_stopping.restore_best = True
     stopping.checkpoint.keep_best = 10
     started: dict[int, Any] = {}
-    original = _Loop._enter
+    original = Loop._enter
 
     def enter(self: Any, state: Any, phase: Any) -> Any:
         started[phase.index] = jax.device_get(state)
         return original(self, state, phase)
 
-    monkeypatch.setattr(_Loop, "_enter", enter)
+    monkeypatch.setattr(Loop, "_enter", enter)
     train(stopping, tmp_path / "run")
     checkpointer, _ = checkpoint.open_run(tmp_path / "run")
     best = checkpointer.restore_variables(4)
@@ -336,11 +336,42 @@ def test_a_run_with_everything_on_resumes_bit_identically(
         for run in (unbroken, broken)
     )
     assert unbroken_rows == broken_rows
-    # The plateau halved the learning rate, and the averages are what was evaluated and kept.
     checkpointer, _ = checkpoint.open_run(broken)
     about = checkpointer.describe(checkpointer.choose("latest"))
-    assert about.monitor["plateau"]["scale"] < 1
     assert about.monitor["waited"] == 2
+
+
+def test_a_plateau_lowers_the_rate_that_the_step_takes(
+    stopping: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping.early_stopping.patience = 0
+    scripted(monkeypatch, dict.fromkeys(range(2, 22, 2), 0.5))
+    taken: list[float] = []
+    original = Loop._validate
+
+    def validate(self: Any, step: int, state: Any) -> Any:
+        taken.append(float(state.learning_rate_scale))
+        return original(self, step, state)
+
+    monkeypatch.setattr(Loop, "_validate", validate)
+    train(stopping, tmp_path / "run")
+    # Of each phase the first evaluation is the best one, and every other halves the rate.
+    assert taken == [1, 1, 0.5, 0.25, 0.125] * 2
+
+
+@pytest.mark.parametrize("steps", [4, 13])
+def test_the_last_step_is_saved_where_nothing_is_validated(
+    config: ConfigDict, tmp_path: Path, steps: int
+) -> None:
+    """Neither fills an epoch of ten steps or so."""
+    config.data.train_on = "all"
+    config.batch_size = 10
+    config.steps = steps
+    config.log.every_steps = 1
+    best = train(config, tmp_path / "run")
+    assert best["step"] == steps
+    assert read_csv(tmp_path / "run" / "steps.csv")[-1]["step"] == str(steps)
+    assert read_csv(tmp_path / "run" / "history.csv")[-1]["step"] == str(steps)
 
 
 def test_what_is_evaluated_and_kept_are_the_averages(config: ConfigDict, tmp_path: Path) -> None:

@@ -104,6 +104,11 @@ def wanted_fractions(
 def _check_folds(data: ConfigDict) -> None:
     if data.folds < 0 or data.folds == 1:
         raise InputError(f"data.folds is {data.folds}: expected 2 or more, or 0 for none")
+    if data.folds and data.split_file:
+        raise InputError(
+            f"data.folds is {data.folds}, and data.split_file is {data.split_file}: expected one of"
+            " the two, since the file says where every image is"
+        )
     if data.folds and data.fold == -1:
         raise InputError(
             f"data.folds is {data.folds} and data.fold is -1, which is all of them: expected one"
@@ -114,10 +119,9 @@ def _check_folds(data: ConfigDict) -> None:
             f"data.fold is {data.fold}, and data.folds is {data.folds}: expected a fold from 0 to"
             f" {max(data.folds, 1) - 1}, or -1 for all"
         )
-    if data.folds and data.split_file:
-        raise InputError(
-            f"data.folds is {data.folds}, and data.split_file is {data.split_file}: expected one of"
-            " the two, since the file says where every image is"
+    if not data.folds and data.fold == 0:
+        logging.log_first_n(
+            logging.WARNING, "data.fold is 0, and data.folds is 0: it changes nothing", 1
         )
 
 

@@ -124,10 +124,10 @@ def test_folds_leave_the_published_test_split_alone():
             {"folds": 5, "fold": 5},
             "data.fold is 5, and data.folds is 5: expected a fold from 0 to 4",
         ),
-        ({"folds": 5, "fold": -1}, "expected a fold from 0 to 4"),
+        ({"folds": 5, "fold": -1}, "expected one fold, from 0 to 4"),
         ({"fold": 1}, "data.fold is 1, and data.folds is 0: expected a fold from 0 to 0"),
         ({"folds": 5, "split_file": "s.csv"}, "data.split_file is s.csv: expected one of the two"),
-        ({"folds": 400}, "more folds than groups"),
+        ({"folds": 400, "fold": 0}, "more folds than groups"),
         ({"split": (0.5, 0.5, 0.5)}, "data.split is"),
     ],
 )
@@ -164,7 +164,7 @@ def test_every_way_wants_every_class_in_train(tmp_path):
     with pytest.raises(InputError, match="no image of class nv in the training split"):
         split(make_records(6, lambda number: "val" if number > 3 else "train"))
     with pytest.raises(InputError, match="in the training split"):
-        split(make_records(6), folds=3, split=(1.0, 0.0, 0.0))
+        split(make_records(6), folds=3, fold=0, split=(1.0, 0.0, 0.0))
 
 
 @settings(max_examples=30, deadline=None)
