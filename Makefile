@@ -25,7 +25,7 @@ quickstart: $(READY)
 	$(BIN)/python -m skinjax.main evaluate --workdir=runs/quickstart
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .

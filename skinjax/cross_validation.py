@@ -64,7 +64,9 @@ def cross_validate(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
         try:
             (_train_apart if apart else _train_in_turn)(config, workdir)
         except BaseException:
-            _free_if_untouched(workdir, config.data.folds)
+            # Not with `main`: the other processes may be past their failure, or have none.
+            if apart or parallel.is_main_process():
+                _free_if_untouched(workdir, config.data.folds)
             raise
         title = f"{config.model.name} on {config.data.dataset}"
         main(lambda: out_of_fold.write(workdir, prepared_K, title))
@@ -151,11 +153,12 @@ def _train_apart(config: ConfigDict, workdir: Path) -> None:
 
 
 def _free_if_untouched(workdir: Path, num_folds: int) -> None:
-    """Leaves the work directory free for another config, where no fold got as far as training."""
+    """Leaves the work directory free for another config, where no fold got as far as training.
+
+    The folds' logs stay, since messages name them.
+    """
     if not any(out_of_fold.fold_dir(workdir, fold).exists() for fold in range(num_folds)):
         workdir_lib.config_path(workdir).unlink(missing_ok=True)
-        for path in workdir.glob("fold_*.log"):
-            path.unlink()
 
 
 def _at_once(work: Callable[[], Any]) -> Any:

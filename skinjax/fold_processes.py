@@ -73,7 +73,8 @@ def run(workdir: Path, folds: Sequence[int], devices: Sequence[Device]) -> None:
       StoppedError: a signal came.
     """
     waiting, free = list(folds), list(devices)
-    running: dict[int, tuple[subprocess.Popen[bytes], Device]] = {}
+    # By fold its process, its device, and where in its log this start begins.
+    running: dict[int, tuple[subprocess.Popen[bytes], Device, int]] = {}
     failed: list[str] = []
     is_passed_on = False
     with _noted_signals() as stop:
@@ -81,13 +82,14 @@ def run(workdir: Path, folds: Sequence[int], devices: Sequence[Device]) -> None:
             while running or (waiting and not (failed or stop)):
                 while waiting and free and not (failed or stop):
                     fold, device = waiting.pop(0), free.pop(0)
-                    running[fold] = (_start(workdir, fold, device), device)
+                    log_begins = _size(_log(workdir, fold))
+                    running[fold] = (_start(workdir, fold, device), device, log_begins)
                 if stop and not is_passed_on:
                     is_passed_on = True
-                    for child, _ in running.values():
+                    for child, _, _ in running.values():
                         child.send_signal(stop[0])
                 time.sleep(_POLL)
-                for fold, (child, device) in list(running.items()):
+                for fold, (child, device, log_begins) in list(running.items()):
                     if child.poll() is None:
                         continue
                     child.communicate()  # closes its standard input
@@ -96,10 +98,11 @@ def run(workdir: Path, folds: Sequence[int], devices: Sequence[Device]) -> None:
                     if child.returncode == 0:
                         logging.info("fold %d is trained", fold)
                     elif not stop:
-                        failed.append(f"fold {fold}: {_last_words(workdir, fold, child)}")
+                        said = _last_words(_log(workdir, fold), log_begins, child.returncode)
+                        failed.append(f"fold {fold}: {said}")
                         logging.error("%s", failed[-1])
         finally:
-            for child, _ in running.values():  # where this process fails by itself
+            for child, _, _ in running.values():  # where this process fails by itself
                 child.terminate()
                 child.communicate()
     if stop:
@@ -128,7 +131,9 @@ def _gpus() -> list[Device]:
         if name == "-1":  # hides itself and what follows
             break
         names.append(name)
-    return [Device(f"GPU {name}", {"CUDA_VISIBLE_DEVICES": name}) for name in names]
+    # Without the platform's name, a JAX that lacks CUDA would train on the CPU.
+    cuda = {"JAX_PLATFORMS": "cuda"}
+    return [Device(f"GPU {name}", {**cuda, "CUDA_VISIBLE_DEVICES": name}) for name in names]
 
 
 def _cores(count: int) -> list[Device]:
@@ -141,7 +146,7 @@ def _cores(count: int) -> list[Device]:
 
 
 def _start(workdir: Path, fold: int, device: Device) -> "subprocess.Popen[bytes]":
-    log = workdir / f"fold_{fold}.log"
+    log = _log(workdir, fold)
     logging.info("fold %d trains on %s; its log is %s", fold, device.name, log)
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -152,6 +157,14 @@ def _start(workdir: Path, fold: int, device: Device) -> "subprocess.Popen[bytes]
             stderr=output,
             start_new_session=True,  # a terminal's Ctrl-C comes once, from here
         )
+
+
+def _log(workdir: Path, fold: int) -> Path:
+    return workdir / f"fold_{fold}.log"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _command(workdir: Path, fold: int, device: Device) -> list[str]:
@@ -181,13 +194,13 @@ def _noted_signals() -> Iterator[list[int]]:
             signal.signal(signum, handler)
 
 
-def _last_words(workdir: Path, fold: int, child: "subprocess.Popen[bytes]") -> str:
-    path = workdir / f"fold_{fold}.log"
-    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    if child.returncode < 0:
-        name = signal.Signals(-child.returncode).name
+def _last_words(path: Path, begin: int, code: int) -> str:
+    """What a child that ended with `code` said last, in its log from byte `begin` on."""
+    lines = path.read_bytes()[begin:].decode(errors="replace").strip().splitlines()
+    if code < 0:
+        name = signal.Signals(-code).name
         return f"its process was ended by {name}, see {path}"
-    said = lines[-1].removeprefix("skinjax: ") if lines else f"exit code {child.returncode}"
+    said = lines[-1].removeprefix("skinjax: ") if lines else f"exit code {code}"
     return f"{said} (log: {path})"
 
 
@@ -206,6 +219,7 @@ def _main(arguments: Sequence[str]) -> int:
         config = config_lib.load_config(workdir_lib.config_path(workdir))
         config.parallel.update(num_devices=1, cpu_devices=1)
         parallel.initialize(config.parallel)
+        _check_platform()
         cross_validation.train_fold(config, workdir, fold)
     except StoppedError as error:
         return _fail(error, 128 + error.signum)
@@ -214,6 +228,20 @@ def _main(arguments: Sequence[str]) -> int:
     except OSError as error:
         return _fail(describe_system_error(error), 1)
     return 0
+
+
+def _check_platform() -> None:
+    """Raises InputError if JAX lacks what the parent named, which fails obscurely elsewhere."""
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # an assertion where no plugin is found
+        said = next(iter(str(error).splitlines()), "CUDA is missing or can't be loaded")
+        raise InputError(
+            f"JAX can't use {os.environ.get('JAX_PLATFORMS', 'any device')} ({said}): install"
+            " skinjax[cuda], or set JAX_PLATFORMS=cpu to train on the CPU"
+        ) from None
 
 
 def _stop_with_parent() -> None:

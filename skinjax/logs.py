@@ -6,6 +6,7 @@ import io
 import json
 import os
 import platform
+import re
 import shlex
 import sys
 import time
@@ -23,6 +24,9 @@ from skinjax import config as config_lib
 from skinjax import versions
 from skinjax.errors import InputError
 
+# Up to the last "@" and the next "&", so that a password with signs in it is not shown in part.
+_PASSWORD = re.compile(r"(//[^:/\s]*:).*(?=@)")
+_PASSWORD_IN_QUERY = re.compile(r"((?:password|passwd|pwd)(?:=|%3D))[^&\n]*", re.IGNORECASE)
 _RATE_WINDOW = 30.0  # seconds over which images/s and the time left are measured
 
 
@@ -259,13 +263,19 @@ class Progress:
         return ", ".join(parts)
 
 
+def without_password(argument: str) -> str:
+    """An argument of the command line with `***` for a password in an address."""
+    return _PASSWORD.sub(r"\1***", _PASSWORD_IN_QUERY.sub(r"\1***", argument))
+
+
 def describe_run(
     workdir: Path | str, config: ml_collections.ConfigDict, *, devices: Sequence[str]
 ) -> None:
     """Writes `config.json` (every field) and `versions.json` (one entry per start of the run).
 
-    An entry holds the command, Python, the platform, packages, the package's git commit and
-    whether its checkout had changes (None outside one), and `devices`, in the caller's words.
+    An entry holds the command (without passwords), Python, the platform, packages, the package's
+    git commit and whether its checkout had changes (None outside one), and `devices`, in the
+    caller's words.
     """
     workdir = Path(workdir)
     write_text(workdir / "config.json", config_lib.to_json(config) + "\n")
@@ -277,7 +287,7 @@ def describe_run(
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     start = {
         "started": now,
-        "command": shlex.join(sys.orig_argv),
+        "command": shlex.join(map(without_password, sys.orig_argv)),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": versions.installed(),

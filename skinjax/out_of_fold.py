@@ -154,6 +154,12 @@ def _write_folds(target: Path, done_K: Sequence[Mapping[str, Any]]) -> None:
         "The mean and the standard deviation (n - 1) are over the folds; the numbers at the top of"
         " the page are of all predictions together. Every metric: [folds.csv](folds.csv).",
         "",
+        "Each fold's checkpoint was chosen, and its training perhaps stopped, by that very fold, so"
+        " all these figures are optimistic; `evaluate` on the test split, which no fold has seen,"
+        " says how good a model is.",
+        "",
+        "A fold's macro figures are over the classes that it has images of.",
+        "",
     ]
     page = target / "report.md"
     logs.write_text(page, page.read_text(encoding="utf-8") + "\n".join(lines))

@@ -93,7 +93,7 @@ def write_evaluation(directory: Path | str, *, title: str, note: str = "") -> li
 
 
 def write_history(directory: Path | str, *, title: str = "Training history") -> Path | None:
-    """Draws `history.csv` (one row per epoch) as `history.png`; None if it has no rows yet.
+    """Draws `history.csv` (one row per epoch, or per evaluation) as `history.png`; None if it has no rows yet.
 
     Columns: epoch, step, phase, learning_rate, and train_<metric> and val_<metric> for loss and
     the names of `metrics.scalars`; what is missing or empty is not drawn. The caption states the
@@ -124,7 +124,8 @@ def write_history(directory: Path | str, *, title: str = "Training history") -> 
             name.startswith(f"{prefix}_") and np.isfinite(v).any() for name, v in column.items()
         ):
             parts += [f"{split} (n={int(count.max())})" if count.size else split]
-    caption = f"{title}\n{' and '.join(parts)}, {len(rows)} epoch{'s' * (len(rows) > 1)}"
+    epochs = float(column["epoch"][-1])
+    caption = f"{title}\n{' and '.join(parts)}, {epochs:g} epoch{'s' * (epochs != 1)}"
     if len(set(phase)) > 1:
         caption += f", phases: {', '.join(dict.fromkeys(phase))}"
     figure = plots.history(column, phase, caption=caption)

@@ -38,6 +38,8 @@ _EARLY = {
     ".lock", "checkpoints", "config.json", "history.csv", "history.png", "pretrained.json",
     "steps.csv", "tensorboard", "versions.json",
 }  # fmt: skip
+# What the folds of a cross-validation said, kept also where none of them got as far as training.
+_FOLD_LOG = re.compile(r"fold_\d+\.log")
 # What `logs.write_bytes` was writing when it was killed.
 _HALF_WRITTEN = re.compile(r"\..+\.\d+\.tmp")
 
@@ -110,8 +112,12 @@ def _foreign(workdir: Path) -> list[Path]:
     """Lists what is not from a run that ended before its first checkpoint."""
     if not workdir.exists():
         return []
-    others = (path for path in workdir.iterdir() if not _HALF_WRITTEN.fullmatch(path.name))
-    return sorted(path for path in others if path.name not in _EARLY)
+    return sorted(path for path in workdir.iterdir() if not _is_early(path.name))
+
+
+def _is_early(name: str) -> bool:
+    patterns = (_HALF_WRITTEN, _FOLD_LOG)
+    return name in _EARLY or any(pattern.fullmatch(name) for pattern in patterns)
 
 
 def _check_writable(workdir: Path) -> None:

@@ -16,9 +16,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from skinjax import config as config_lib
-from skinjax import cross_validation, out_of_fold, predictions, workdir
+from skinjax import cross_validation, out_of_fold, parallel, predictions, workdir
 from skinjax.data import builder, folds
-from skinjax.errors import InputError, StoppedError
+from skinjax.errors import InputError, SkinjaxError, StoppedError
 from skinjax.main import main
 
 CROSS_VALIDATE = """
@@ -163,7 +163,7 @@ def started(config: ConfigDict, tmp_path: Path) -> Iterator["subprocess.Popen[st
             process.kill()
 
 
-def test_folds_on_devices_of_their_own_stop_together_and_go_on(
+def test_folds_on_devices_of_their_own_save_and_stop_together(
     config: ConfigDict, tmp_path: Path
 ) -> None:
     config.parallel.update(fold_per_device=True, cpu_devices=2, num_devices=0)
@@ -184,6 +184,32 @@ def test_folds_on_devices_of_their_own_stop_together_and_go_on(
     for fold in range(2):
         assert "saving after this step" in (run / f"fold_{fold}.log").read_text()
         assert not out_of_fold.is_done(run, fold)
+
+
+def test_the_log_of_a_fold_that_failed_early_stays_and_the_folder_is_free(
+    config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+
+    def fail(config: ConfigDict, directory: Path) -> None:
+        (directory / "fold_0.log").write_text("why\n")
+        raise SkinjaxError("see the log")
+
+    monkeypatch.setattr(cross_validation, "_train_in_turn", fail)
+    for epochs in (1, 2):  # another config
+        config.epochs = epochs
+        with pytest.raises(SkinjaxError, match="see the log"):
+            cross_validation.cross_validate(config, run)
+        assert sorted(path.name for path in run.iterdir()) == [".lock", "fold_0.log"]
+
+    def fail_elsewhere(config: ConfigDict, directory: Path) -> None:
+        monkeypatch.setattr(parallel, "is_main_process", lambda: False)
+        raise SkinjaxError("another process failed")
+
+    monkeypatch.setattr(cross_validation, "_train_in_turn", fail_elsewhere)
+    with pytest.raises(SkinjaxError):
+        cross_validation.cross_validate(config, run)
+    assert (run / "config.json").is_file()  # the main process may be at work on it
 
 
 def test_a_config_that_no_fold_can_train_leaves_the_folder_free(

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 from skinjax import fold_processes
@@ -79,6 +80,25 @@ def test_after_a_failure_the_others_end_and_none_begins(
     assert len(notes(tmp_path)) == 3
 
 
+def test_what_an_earlier_start_said_is_not_why_a_fold_failed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "fold_0.log").write_text("skinjax: stopped by SIGTERM\n")
+    use(monkeypatch, "sys.exit(3)")
+    with pytest.raises(SkinjaxError, match=r"fold 0: exit code 3 \(log: .*fold_0\.log\)"):
+        fold_processes.run(tmp_path, [0], [Device("a")])
+
+
+def test_a_device_that_jax_lacks_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def devices() -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with pytest.raises(InputError, match=r"can't use cuda \(CUDA is missing .*\): install"):
+        fold_processes._check_platform()
+
+
 def test_a_signal_reaches_every_fold_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use(monkeypatch, "time.sleep(30)")
 
@@ -123,7 +143,10 @@ def test_gpus_are_counted_without_jax(
     settings = default_config().parallel
     devices = fold_processes.devices(settings)
     assert [device.name for device in devices] == names
-    assert devices[0].environment == {"CUDA_VISIBLE_DEVICES": names[0].split()[1]}
+    assert devices[0].environment == {
+        "CUDA_VISIBLE_DEVICES": names[0].split()[1],
+        "JAX_PLATFORMS": "cuda",
+    }
     settings.num_devices = 1
     assert len(fold_processes.devices(settings)) == 1
 

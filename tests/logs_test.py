@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import shlex
 import struct
 import sys
 
@@ -271,6 +272,29 @@ def test_describe_run_keeps_an_entry_for_every_start(tmp_path):
     assert set(first) == {
         *("started", "command", "python", "platform", "packages", "git", "devices")
     }
+
+
+@pytest.mark.parametrize(
+    ("argument", "shown"),
+    [
+        (
+            "--storage=postgresql://me:hunter2@host:5432/db",
+            "--storage=postgresql://me:***@host:5432/db",
+        ),
+        ("x://me:a@b/c@host/db", "x://me:***@host/db"),
+        ("x://me@corp:a@host/db", "x://me@corp:***@host/db"),
+        ("x://host/db?a=1&password=hunter2&b=2", "x://host/db?a=1&password=***&b=2"),
+        ("x:///?odbc_connect=UID%3Dme%3BPWD%3Dhunter2", "x:///?odbc_connect=UID%3Dme%3BPWD%3D***"),
+        ("x://me@host:54/db?password=a@b", "x://me@host:54/db?password=***"),
+        ("x://host:80/db", "x://host:80/db"),
+        ("--config.data.raw_dir=/data/a@b:c", "--config.data.raw_dir=/data/a@b:c"),
+    ],
+)
+def test_no_password_is_written_down(tmp_path, monkeypatch, argument, shown):
+    monkeypatch.setattr(sys, "orig_argv", ["python", "tune", argument])
+    logs.describe_run(tmp_path, ml_collections.ConfigDict(), devices=[])
+    (start,) = json.loads((tmp_path / "versions.json").read_text())
+    assert shlex.split(start["command"]) == ["python", "tune", shown]
 
 
 def test_describe_run_survives_a_broken_versions_file(tmp_path):

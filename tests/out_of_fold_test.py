@@ -64,6 +64,8 @@ def test_all_predictions_and_the_metrics_of_each_fold_are_written(
         assert float(table[str(fold)]["accuracy"]) == pytest.approx(accuracy)
     page = (folder / "report.md").read_text()
     assert "## Folds" in page
+    assert "all these figures are optimistic" in page
+    assert "macro figures are over the classes that it has" in page
     assert f"| {float(table['mean']['accuracy']):.4f} |" in page
 
 

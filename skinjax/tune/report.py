@@ -1,6 +1,7 @@
 """What came out of a search: a page with plots, a table of all trials, and the best config."""
 
 import csv
+import datetime
 import io
 import warnings
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from skinjax.explore import drawing
 from skinjax.plots import DISCLAIMER
 from skinjax.tune import plots
 from skinjax.tune.study import Study
+from skinjax.tune.workers import PRESUMED_DEAD
 
 _SHOWN = 10  # trials in the page's table
 _FEWEST = 8  # completed trials, for importance
@@ -44,7 +46,8 @@ def write(study: Study, workdir: Path) -> list[str]:
     logs.write_text(workdir / "trials.csv", _table(study, trials))
     best_first = study.best_first()
     if not best_first:
-        return [f"{summary}: none is completed yet; all are listed in {workdir / 'trials.csv'}"]
+        listed = f"all are listed in {workdir / 'trials.csv'}"
+        return [f"{summary}: none is completed yet; {listed}", *_running(trials)]
     best = best_first[0]
     value = f"{study.metric} {best.value:.4f}"
     logs.write_text(
@@ -61,12 +64,34 @@ def write(study: Study, workdir: Path) -> list[str]:
         f"report: {workdir / 'report.md'}. {DISCLAIMER}",
     ]
     if any(trial.state in (TrialState.RUNNING, TrialState.WAITING) for trial in trials):
-        return [*lines, "the same command goes on with what other workers leave behind"]
+        left = "the same command goes on with what other workers leave behind"
+        return [*lines, *(_running(trials) or [left])]
     best_config = workdir / "best_config.py"
     return [
         *lines,
         f"next: python -m skinjax.main train --config={best_config} --workdir=runs/NAME",
     ]
+
+
+def _running(trials: Sequence[FrozenTrial]) -> list[str]:
+    """A line for each trial that another worker has, which may be dead on another machine."""
+    lines = []
+    for trial in trials:
+        if trial.state != TrialState.RUNNING:
+            continue
+        began = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+        seen = trial.user_attrs.get("seen", began)
+        lines.append(
+            f"trial {trial.number} is running in worker {trial.user_attrs.get('worker', '')} since"
+            f" {_time(began)}, last sign of life {_time(seen)}: without another one, the same"
+            f" command goes on with it after {_time(seen + PRESUMED_DEAD)}"
+            f" ({PRESUMED_DEAD / 60:.0f} minutes)"
+        )
+    return lines
+
+
+def _time(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _table(study: Study, trials: Sequence[FrozenTrial]) -> str:

@@ -13,6 +13,7 @@ from absl import logging
 from ml_collections import ConfigDict
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
+from sqlalchemy import URL
 
 from skinjax import config as config_lib
 from skinjax import train as train_lib
@@ -70,7 +71,9 @@ def tune(
     points = len(search_space.grid(space)) if sampler == "grid" else 0
     # A folder with a database of its own may be renamed.
     name = name or (workdir.resolve().name if storage else "search")
-    storage = storage or f"sqlite:///{workdir.resolve() / 'study.db'}"
+    if not storage:
+        path = str(workdir.resolve() / "study.db")  # whatever signs it has
+        storage = URL.create("sqlite", database=path).render_as_string()
     with clear_errors(storage), Worker(workdir / "workers") as worker:
         study = Study(
             worker,
@@ -89,7 +92,8 @@ def tune(
                 with worker.alone():
                     _remove_checkpoints(study, workdir, keep)
                 _check_failures(study)
-        except StoppedError:
+            _check_outcome(study)
+        except (StoppedError, InputError):
             report.write(study, workdir)
             raise
         return report.write(study, workdir)
@@ -201,6 +205,20 @@ def _check_failures(study: Study) -> None:
             f"all {len(errors)} trials so far failed, the last with: {errors[-1]}; mend the config "
             "or the search space, and search in another --workdir"
         )
+
+
+def _check_outcome(study: Study) -> None:
+    """Raises if the search is over and not one trial is completed."""
+    trials = study.trials()
+    if any(trial.state not in (TrialState.PRUNED, TrialState.FAIL) for trial in trials):
+        return
+    errors = [trial.user_attrs["error"] for trial in trials if "error" in trial.user_attrs]
+    said = "all were pruned; choose another --pruner"
+    if errors:
+        said = f"the last that failed with: {errors[-1]}; mend the config or the search space"
+    raise InputError(
+        f"none of the {len(trials)} trials is completed, {said}, and search in another --workdir"
+    )
 
 
 def _remove_checkpoints(study: Study, workdir: Path, keep: int) -> None:

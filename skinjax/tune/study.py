@@ -5,9 +5,11 @@ dead waits again, and the next free worker goes on with it.
 """
 
 import contextlib
+import itertools
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import numpy as np
 import optuna
@@ -20,6 +22,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from skinjax import config as config_lib
@@ -240,16 +243,51 @@ def _open(address: str) -> optuna.storages.RDBStorage:
     try:
         return optuna.storages.RDBStorage(address, engine_kwargs=engine)
     except ImportError as error:
-        line = " ".join(str(error).split())[:200]
-        raise InputError(f"--storage: this address needs a driver ({line})") from None
+        raise InputError(
+            f"--storage: this address needs a driver ({_masked(str(error), address)})"
+        ) from None
+    except Exception as error:  # a driver's own, of a part of the address that it can't read
+        raise _refused(address, error) from None
 
 
 @contextlib.contextmanager
 def clear_errors(address: str) -> Iterator[None]:
     """Turns what a database says into one line, without the address's password."""
-    shown = address.rpartition("@")[2]
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-        line = " ".join(str(error).split())[:200].replace(address, shown)
-        raise InputError(f"--storage: {shown} can't be used ({line})") from None
+        raise _refused(address, error) from None
+
+
+def _refused(address: str, error: Exception) -> InputError:
+    url = _parsed(address)
+    if url is None:  # a part of what it says might be a part of a password
+        return InputError(
+            "--storage: the address can't be used or read, and isn't shown, as it may hold a"
+            " password; give dialect://user:password@host:port/database (in its parts %40 for @,"
+            " %3A for :, %2F for /), or nothing for WORKDIR/study.db"
+        )
+    shown = url.set(query={}).render_as_string(hide_password=True)
+    return InputError(f"--storage: {shown} can't be used ({_masked(str(error), address)})")
+
+
+def _parsed(address: str) -> URL | None:
+    """None where it isn't certain which part is the password."""
+    try:
+        url = make_url(address)
+    except (SQLAlchemyError, ValueError):
+        return None
+    before, _, behind = address.partition("@")
+    return None if url.password is not None and ("?" in before or "@" in behind) else url
+
+
+def _masked(text: str, address: str) -> str:
+    """The beginning of a text, in one line, without the address and its secrets."""
+    secrets = [address]
+    if url := _parsed(address):
+        values = [[one] if isinstance(one, str) else one for one in url.query.values()]
+        for secret in filter(None, itertools.chain([url.password], *values)):
+            secrets += [secret, quote(secret), quote_plus(secret), repr(secret)[1:-1]]
+    for secret in sorted(secrets, key=len, reverse=True):  # one may be a part of another
+        text = text.replace(secret, "***")
+    return " ".join(text.split())[:200]

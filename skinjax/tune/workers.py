@@ -47,7 +47,7 @@ class Worker:
     def is_gone(self, other: str, seen: float) -> bool:
         """Says whether another worker is dead, by its lock or by when it was last `seen`."""
         path = self._path(other)
-        if other.startswith(f"{self._host}-") and path.exists():
+        if other.rsplit("-", 2)[0] == self._host and path.exists():
             with path.open("a") as life:
                 try:
                     fcntl.flock(life, fcntl.LOCK_EX | fcntl.LOCK_NB)

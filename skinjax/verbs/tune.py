@@ -1,6 +1,7 @@
 """The verb `tune`: search for hyper-parameters."""
 
 import argparse
+import os
 from collections.abc import Sequence
 
 from skinjax.errors import InputError
@@ -11,6 +12,11 @@ DESCRIPTION = (
     "Trains the config with values drawn from its search space, and writes the best config. The"
     " same command goes on where the search stopped; started several times, its workers share"
     " the trials."
+)
+_EPILOG = (
+    "get_search_space() in FILE.py returns a dict from field to values, as"
+    ' {"optimizer.learning_rate": log_uniform(1e-4, 1e-2)}, made by uniform, log_uniform, integer'
+    " and choice of skinjax.tune. Any field that is not searched can be set, as --config.epochs=10."
 )
 
 
@@ -35,7 +41,8 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     verb.add_argument(
         "--storage", default="", metavar="ADDRESS",
-        help="an SQLAlchemy address; keep a password out of it (default: WORKDIR/study.db)",
+        help="an SQLAlchemy address (default: the environment variable SKINJAX_STORAGE, which"
+        " keeps a password off the command line, or else WORKDIR/study.db)",
     )  # fmt: skip
     verb.add_argument(
         "--study", default="", metavar="NAME", help="in --storage (default: WORKDIR's name)"
@@ -45,7 +52,7 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
         "--keep", default=1, type=int, metavar="N",
         help="so many of the best trials keep their checkpoints (default: %(default)s)",
     )  # fmt: skip
-    verb.epilog = "Any field of the config can be set that is not searched, as --config.epochs=10."
+    verb.epilog = _EPILOG
 
 
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
@@ -70,7 +77,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         trials=arguments.trials,
         seed=arguments.seed,
         keep=arguments.keep,
-        storage=arguments.storage,
+        storage=arguments.storage or os.environ.get("SKINJAX_STORAGE", ""),
         name=arguments.study,
     )
     print("\n".join(lines))

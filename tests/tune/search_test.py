@@ -4,7 +4,9 @@ import csv
 import gc
 import math
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from typing import Any
 import optuna
 import pytest
 from ml_collections import ConfigDict
+from sqlalchemy.exc import SQLAlchemyError
 
 from skinjax import checkpoint, config_file
 from skinjax import config as config_lib
@@ -22,7 +25,9 @@ from skinjax import train as train_lib
 from skinjax.config import default_config
 from skinjax.errors import InputError, StoppedError
 from skinjax.explore import drawing
+from skinjax.main import main
 from skinjax.tune import choice, integer, log_uniform, search, uniform
+from skinjax.tune.study import clear_errors
 
 SPACE = {
     "optimizer.learning_rate": log_uniform(1e-4, 1e-1, points=3),
@@ -207,6 +212,60 @@ def test_nothing_but_failures_end_the_search(tmp_path: Path) -> None:
     config.optimizer.momentum = 0.5
     with pytest.raises(InputError, match=r"all 3 trials so far failed, .* is 0\.5"):
         search.tune(config, SPACE, tmp_path, sampler="random")
+    assert [row["state"] for row in rows(tmp_path)] == ["failed"] * 3
+
+
+@pytest.mark.usefixtures("fake_train")
+@pytest.mark.parametrize(
+    ("momentum", "message"),
+    [
+        (0.5, r"none of the 2 trials is completed, the last that failed with: Fl.* is 0\.5; mend"),
+        (0.4, r"none of the 2 trials is completed, .*the loss is not finite"),
+    ],
+)
+def test_a_search_without_a_completed_trial_is_no_success(
+    tmp_path: Path, momentum: float, message: str
+) -> None:
+    config = default_config()
+    config.optimizer.momentum = momentum
+    for _ in range(2):  # also where nothing is left to do
+        with pytest.raises(InputError, match=message):
+            search.tune(config, SPACE, tmp_path, trials=2)
+    assert len(rows(tmp_path)) == 2
+
+
+def test_a_search_whose_trials_were_all_pruned_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pruned(*_: object, **__: object) -> None:
+        raise optuna.TrialPruned
+
+    monkeypatch.setattr(train_lib, "train", pruned)
+    with pytest.raises(InputError, match="all were pruned; choose another --pruner"):
+        search.tune(default_config(), SPACE, tmp_path, trials=1)
+
+
+@pytest.mark.usefixtures("fake_train")
+def test_trials_that_another_worker_has_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise SystemExit(137)
+
+    fake = train_lib.train
+    monkeypatch.setattr(train_lib, "train", killed)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(socket, "gethostname", lambda: "node-17")
+        with pytest.raises(SystemExit):
+            search.tune(default_config(), SPACE, tmp_path, trials=2)
+    monkeypatch.setattr(train_lib, "train", fake)
+    lines = search.tune(default_config(), SPACE, tmp_path, trials=2)
+    assert "2 of 2 trials (1 completed, 1 running)" in lines[0]
+    assert re.match(
+        r"trial 0 is running in worker node-17-\d+-\w+ since 20.* \(10 minutes\)$", lines[-1]
+    )
+    only = search.tune(default_config(), SPACE, tmp_path / "b", trials=1)
+    assert "is running" not in "\n".join(only)
 
 
 @pytest.mark.usefixtures("fake_train")
@@ -239,8 +298,26 @@ def test_another_search_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         ({}, {"trials": 0}, "--trials=0; it must be at least 1"),
         ({}, {"seed": -1}, "--seed=-1"),
         ({}, {"sampler": "grid"}, "needs a number of points"),
-        ({}, {"storage": "study.db"}, "--storage: study.db can't be used"),
-        ({}, {"storage": "x://me:secret@host/db"}, "--storage: host/db can't be used"),
+        ({}, {"storage": "study.db"}, "--storage: the address can't be used or read"),
+        ({}, {"storage": "x://me:secret@host/db"}, "--storage: x://me:***@host/db can't be used"),
+        ({}, {"storage": "x://host/db?password=secret"}, "--storage: x://host/db can't be used"),
+        (
+            {},
+            {"storage": "x://me:a@secret@host/db"},
+            "--storage: the address can't be used or read",
+        ),
+        (
+            {},
+            {"storage": "x://me:a@2/secret@host/db"},
+            "--storage: the address can't be used or read",
+        ),
+        (
+            {},
+            {"storage": "x://me:secret@host:abc/db"},
+            "--storage: the address can't be used or read",
+        ),
+        ({}, {"storage": "sqlite:///x.db?timeout=secret"}, "--storage: sqlite:///x.db can't be us"),
+        ({}, {"storage": "sqlite:///{x}.db?key=secret"}, "sqlite:///%7Bx%7D.db can't be used"),
         ({"data.train_on": "all"}, {}, "data.train_on is 'all'"),
         ({"data.folds": 5}, {}, "--config.data.fold=0"),
         ({"parallel.distributed": True}, {}, "a trial runs in one process"),
@@ -253,9 +330,49 @@ def test_wrong_arguments_are_one_clear_line(
     config = default_config()
     config.update_from_flattened_dict(change)
     with pytest.raises(InputError) as caught:
-        search.tune(config, {"seed": uniform(0, 1)} if not change else SPACE, tmp_path, **arguments)
-    assert message in str(caught.value) or "seed can't be" in str(caught.value)
+        search.tune(config, {"augment.mixup_alpha": uniform(0, 0.4)}, tmp_path, **arguments)
+    assert message in str(caught.value)
     assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("x://me:hunter2@host/db", f"{'a' * 190} hunter2"),  # cut off in its middle
+        ("x://me:hunter%402@host/db", "hunter@2 or hunter%402"),
+        ("x://me:b@host/db?password=hunter2&sslkey=hunter3", "hunter2 and hunter3"),
+        ("x://me:hunter@2@host/db", 'no host "2@host", and hunter'),
+        ("x://host:54/db?password=a@hunter2", 'no host "hunter2"'),
+    ],
+)
+def test_what_a_database_says_is_shown_without_the_password(address: str, said: str) -> None:
+    with pytest.raises(InputError) as caught, clear_errors(address):
+        raise SQLAlchemyError(f"{address}: {said}")
+    assert "hunt" not in str(caught.value)
+    assert "2@host" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("fake_train")
+def test_the_storage_may_be_in_the_environment(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKINJAX_STORAGE", f"sqlite:///{tmp_path / 'shared.db'}")
+    command = ["tune", f"--config={file}", f"--workdir={tmp_path / 'search'}", "--trials=1"]
+    assert main(command) == 0
+    assert (tmp_path / "shared.db").is_file()
+    assert main([*command, f"--storage=sqlite:///{tmp_path / 'other.db'}"]) == 0
+    assert (tmp_path / "other.db").is_file()
+    assert not (tmp_path / "search" / "study.db").exists()
+
+
+def test_the_database_of_a_folder_with_signs_in_its_name_is_in_it(
+    tmp_path: Path, fake_train: None
+) -> None:
+    workdir = tmp_path / "which? {one} 50%25#@a"
+    search.tune(default_config(), SPACE, workdir, trials=1)
+    assert (workdir / "study.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [workdir.name]
 
 
 def test_a_training_run_is_no_place_for_a_search(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Tests of telling the workers that are alive from those that are gone."""
 
+import socket
 import subprocess
 import sys
 import threading
@@ -47,6 +48,17 @@ def test_a_worker_elsewhere_is_gone_when_it_gave_no_sign_for_long(tmp_path: Path
     here = Worker(tmp_path)
     assert not here.is_gone("elsewhere-1-abc", seen=time.time() - workers.SIGN_OF_LIFE)
     assert here.is_gone("elsewhere-1-abc", seen=time.time() - workers.PRESUMED_DEAD - 1)
+
+
+def test_a_host_is_not_one_whose_name_begins_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "node")
+    here = Worker(tmp_path)
+    for other in ("node-1-77-abc", "node-77-abc"):  # neither holds its lock
+        (tmp_path / f"{other}.lock").touch()
+    assert not here.is_gone("node-1-77-abc", seen=time.time())
+    assert here.is_gone("node-77-abc", seen=time.time())
 
 
 def test_only_a_worker_that_ended_as_foreseen_leaves_nothing(tmp_path: Path) -> None:
