@@ -24,15 +24,16 @@ running).
 Chosen on validation: against class weights with exponent 0.75 (seed 0, last epoch) it has balanced
 accuracy 0.557 to 0.563, accuracy 0.782 to 0.724 and macro AUC 0.936 to 0.932.
 
-What single ingredients do, over three of five lesion-grouped folds, in short runs (12 epochs, 64 px,
-width 16; validation metrics of the last epoch; mean and standard deviation over the folds, of the
-differences to the first line fold by fold):
+What single ingredients do, over three of five lesion-grouped folds, in short runs (12 epochs, 64
+px, width 16; validation metrics of the last epoch; mean and standard deviation over the folds, of
+the differences to the first line fold by fold):
 
 @TABLE@
 
     python scripts/ablate.py --config=configs/ham10000_small.py --out=runs/ablation --folds=0,1,2 \
-        --config.data.folds=5 --config.data.image_size=64 --config.epochs=12 --config.model.width=16 \
-        --config.evaluate.every_epochs=12 --config.data.raw_dir=PATH/TO/ham10000 \
+        --config.data.folds=5 --config.data.image_size=64 --config.epochs=12 \
+        --config.model.width=16 --config.evaluate.every_epochs=12 \
+        --config.data.raw_dir=PATH/TO/ham10000 \
         --row="EMA: --config.ema.decay=0.99" --row="mixup: --config.augment.mixup_alpha=0.2" \
         --row="RandAugment: --config.augment.randaugment_operations=2
         --config.augment.randaugment_magnitude=4" \
@@ -43,8 +44,8 @@ epochs, and has none of the others; what they do to longer runs, or at full widt
 measured. `:large` is that: ResNet-18 of full width at 224 px, 300 epochs in bfloat16 with EMA and
 mixup, for a GPU. It has not been run.
 
-Shorter runs still, with a script that is not kept, tried two strengths of crop and jitter and widths of
-16, 24 and 32: the milder crop did better on this validation split, the stronger jitter on images
+Shorter runs still, with a script that is not kept, tried two strengths of crop and jitter and widths
+of 16, 24 and 32: the milder crop did better on this validation split, the stronger jitter on images
 with other colours (hence 0.2, between the two), and the widths equally well in equal time. Nothing
 else was varied.
 """
@@ -53,7 +54,6 @@ from ml_collections import ConfigDict
 
 from skinjax.config import default_config
 from skinjax.errors import InputError
-
 
 VARIANTS = ("small", "large")
 

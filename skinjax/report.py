@@ -93,7 +93,9 @@ def write_evaluation(directory: Path | str, *, title: str, note: str = "") -> li
 
 
 def write_history(directory: Path | str, *, title: str = "Training history") -> Path | None:
-    """Draws `history.csv` (one row per epoch, or per evaluation) as `history.png`; None if it has no rows yet.
+    """Draws `history.csv` as `history.png`; None if it has no rows yet.
+
+    A row is an epoch, or what lies between two evaluations.
 
     Columns: epoch, step, phase, learning_rate, and train_<metric> and val_<metric> for loss and
     the names of `metrics.scalars`; what is missing or empty is not drawn. The caption states the
