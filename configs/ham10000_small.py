@@ -45,9 +45,9 @@ measured. `:large` is that: ResNet-18 of full width at 224 px, 300 epochs in bfl
 mixup, for a GPU. It has not been run.
 
 Shorter runs still, with a script that is not kept, tried two strengths of crop and jitter and
-widths of 16, 24 and 32: the milder crop did better on this validation split, the stronger jitter on
-images with other colours (hence 0.2, between the two), and the widths equally well in equal time. Nothing
-else was varied.
+widths of 16, 24 and 32: the milder crop did better on this validation split, the stronger jitter
+on images with other colours (hence 0.2, between the two), and the widths equally well in equal
+time. Nothing else was varied.
 """
 
 from ml_collections import ConfigDict
