@@ -34,7 +34,41 @@ Then 54 of 225 test images have a lesion mate in training; only files with the s
 together. `--config.data.duplicates=drop` leaves out the pictures under two labels, and all but one
 of other copies.
 
-Not measured.
+Measured over three seeds on two cores of a Xeon with AVX-512, with other work beside it, at 64 px
+(`short_side` 73) for `:simple_cnn` and at 48 px (`short_side` 55) for `:resnet_scratch`, a
+ResNet-18; test split, best checkpoint by validation balanced accuracy, precision and recall
+weighted by class as the project reports them, mean and standard deviation over the seeds:
+
+| variant | split | precision | recall | balanced accuracy | macro AUC | minutes |
+|---|---|---|---|---|---|---|
+| `:simple_cnn` | random | 0.30 ± 0.21 | 0.28 ± 0.09 | 0.32 ± 0.11 | 0.79 ± 0.06 | 2 to 5 |
+| `:simple_cnn` | kept | 0.42 ± 0.03 | 0.33 ± 0.09 | 0.33 ± 0.16 | 0.76 ± 0.16 | 2 to 3 |
+| `:simple_cnn` | grouped | 0.49 ± 0.03 | 0.42 ± 0.02 | 0.46 ± 0.02 | 0.86 ± 0.02 | 4 to 4 |
+| `:resnet_scratch` | random | 0.51 ± 0.07 | 0.37 ± 0.01 | 0.43 ± 0.02 | 0.85 ± 0.00 | 10 to 11 |
+| `:resnet_scratch` | grouped | 0.59 ± 0.02 | 0.46 ± 0.03 | 0.53 ± 0.02 | 0.89 ± 0.01 | 9 to 13 |
+
+    python scripts/measure.py --config=configs/isic9.py:resnet_scratch --out=runs/isic9 \
+        --config.data.image_size=48 --config.data.short_side=55 --config.data.duplicates=drop \
+        --config.data.raw_dir=PATH/TO/isic9:PATH/TO/isic2019
+
+(that is "grouped"; "random" is with the flags above in place of `duplicates` and `raw_dir`.) The
+project reports 0.40 and 0.40 for its SimpleCNN and 0.60 and 0.60 for a ResNet-50 from scratch, at
+224 px and on a random split. Two of three seeds of `:simple_cnn` are near that; `:resnet_scratch`
+is not, at less than a quarter of the side and with a smaller network: its training accuracy (with
+dropout of 0.7 twice) ends at 0.40 to 0.54 too, so it is not overfitted but short of detail,
+capacity or steps.
+
+What the difference between the splits is: of 2,241 images, 274 are 137 pictures with two labels,
+which nobody can get right twice. They are in "random" and in "kept" (grouped, `duplicates=keep`),
+and "grouped" leaves them out, and is higher for that. Of 77 seborrheic keratoses 75 are among
+them, and of 114 actinic keratoses 62; balanced sampling draws such a class as often as any. Two
+seborrheic keratoses are left in "grouped", both in training, so it is in effect a task of eight
+classes, with 201 test images for 225. What images of one lesion on both sides add to "random" is
+not to be seen beside that. On both of these one seed of `:simple_cnn` in three hardly learned:
+with two dropouts of 0.7 the network leaves its initial plateau late or never.
+
+`:resnet_head` and `:resnet_finetuned` are not measured: the published weights can't be had where
+this was made. Not measured at 224 px either, nor on a GPU.
 """
 
 from ml_collections import ConfigDict
