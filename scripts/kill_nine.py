@@ -57,7 +57,8 @@ def get_config() -> ConfigDict:
     config.augment.update(mixup_alpha=0.2, cutmix_alpha=1.0)
     config.ema.decay = 0.95
     config.plateau.update(patience=2, metric="loss", min_delta=0.01)
-    config.early_stopping.update(patience=10, metric="loss", min_delta=0.03, restore_best=True)
+    config.checkpoint.metric = "loss"
+    config.early_stopping.update(patience=10, min_delta=0.03, restore_best=True)
     config.checkpoint.every_steps = 3
     config.log.update(every_steps=1, tensorboard=False)
     config.parallel.num_devices = 1

@@ -6,7 +6,11 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8 --xla_cpu_prefer_vector_width=512"
 )
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.abspath(".jax_cache"))
+# One for each of xdist's workers: JAX's writes to it are not atomic.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR",
+    os.path.abspath(os.path.join(".jax_cache", os.environ.get("PYTEST_XDIST_WORKER", ""))),
+)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 

@@ -192,7 +192,8 @@ def test_data_that_goes_in_the_middle_of_training_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
-    shutil.copytree(builder.prepare(config).directory.parent, data)
+    prepared = builder.prepare(config).directory
+    shutil.copytree(prepared.parent, data)
     (shard,) = data.glob("*.array_record-*")
 
     def damage() -> None:
@@ -203,7 +204,7 @@ def test_data_that_goes_in_the_middle_of_training_is_one_line(
 
     with monkeypatch.context() as patch:
         at_step(patch, 2, damage)
-        line = ends(capsys, command(run, f"--config.data.directory={data}"))
+        line = ends(capsys, command(run, f"--config.data.directory={data / prepared.name}"))
     assert f"images in {data} can't be read" in line
     step, _ = latest(run)
     capsys.readouterr()

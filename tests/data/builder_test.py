@@ -127,6 +127,7 @@ def test_a_changed_split_builds_no_image_anew(config, monkeypatch, name, value):
     first = builder.prepare(config)
     monkeypatch.setattr(images, "decode_checked", lambda *_, **__: pytest.fail("decoded it again"))
     config.data[name] = value
+    config.data.fold = 0 if name == "folds" else -1
     second = builder.prepare(config)
     assert first.store == second.store
     assert first.directory != second.directory
