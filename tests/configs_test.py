@@ -391,6 +391,8 @@ def fast_compilation(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
+    # Compiled networks stay mapped into memory, of which a process may have only so many pieces.
+    jax.clear_caches()
     jax.config.update("jax_disable_most_optimizations", before)
 
 
