@@ -1,18 +1,18 @@
 """Names for content: the same for the same files and settings, wherever they lie."""
 
 import csv
+import fcntl
 import hashlib
 import json
 import os
 import sys
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from skinjax.data import threads
+from skinjax.data import staging, threads
 from skinjax.data.records import Record
 
 _SMALL = 1 << 24  # bytes
@@ -82,13 +82,21 @@ def _read_cache(cache: Path) -> dict[_FileState, str]:
 
 def _write_cache(cache: Path, hashes: Mapping[_FileState, str]) -> None:
     cache.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed into place: another run may be reading it, or writing its own.
-    writing = cache.with_name(f".{cache.name}-{uuid.uuid4().hex}")
-    try:
-        with writing.open("x", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(
-                (*state, digest) for state, digest in hashes.items()
-            )
+    # Renamed into place, since another run may be reading it. Under a name that the next run writes
+    # over, should this one be killed; locked, so that two don't write into each other.
+    writing = cache.with_name(f".{cache.name}.writing")
+    with writing.open("a", newline="", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # another run is writing its own; these hashes are found again by a later one
+        except OSError:
+            pass  # no locks on this file system: staging says so
+        if not staging.is_open_file(writing, file.fileno()):
+            return  # another run has just renamed it
+        file.truncate(0)
+        csv.writer(file, lineterminator="\n").writerows(
+            (*state, digest) for state, digest in hashes.items()
+        )
+        file.flush()
         writing.replace(cache)
-    finally:
-        writing.unlink(missing_ok=True)

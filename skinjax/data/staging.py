@@ -162,7 +162,7 @@ def _lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
             os.close(descriptor)
             yield False
             return
-        if _is_open_file(path, descriptor):
+        if is_open_file(path, descriptor):
             break
         os.close(descriptor)
     try:
@@ -172,7 +172,7 @@ def _lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _is_open_file(path: Path, descriptor: int) -> bool:
+def is_open_file(path: Path, descriptor: int) -> bool:
     """True if `path` still is the file of `descriptor`."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())

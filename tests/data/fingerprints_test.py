@@ -1,3 +1,4 @@
+import fcntl
 import hashlib
 import os
 import shutil
@@ -75,3 +76,23 @@ def test_a_broken_cache_is_made_again(hashes, tmp_path, damage):
     cache.write_text(damage)
     assert hashes() == before
     assert len(cache.read_text().splitlines()) == 35
+
+
+def test_what_a_killed_run_left_is_written_over(hashes, tmp_path):
+    before = hashes()
+    whole = (tmp_path / "cache" / "hashes.csv").read_bytes()
+    (tmp_path / "cache" / "hashes.csv").unlink()
+    (tmp_path / "cache" / ".hashes.csv.writing").write_bytes(whole[:-5] + b"\n" + whole)
+    assert hashes() == before
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["hashes.csv"]
+    assert (tmp_path / "cache" / "hashes.csv").read_bytes() == whole
+
+
+def test_while_another_run_writes_the_cache_is_let_be(hashes, tmp_path):
+    (tmp_path / "cache").mkdir()
+    with (tmp_path / "cache" / ".hashes.csv.writing").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        before = hashes()
+        assert not (tmp_path / "cache" / "hashes.csv").exists()
+    assert hashes() == before
+    assert (tmp_path / "cache" / "hashes.csv").exists()
