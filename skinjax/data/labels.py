@@ -1,5 +1,7 @@
 """The class tables: names in the order of their labels, what they mean, which are malignant."""
 
+from collections.abc import Sequence
+
 HAM10000_CLASSES: tuple[str, ...] = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 
 # Tschandl, Rosendahl, Kittler, Sci. Data 5, 180161 (2018), "Diagnostic categories". ISIC 2018
@@ -81,3 +83,31 @@ ISIC9_DESCRIPTIONS: dict[str, str] = {
 ISIC9_MALIGNANT: frozenset[str] = frozenset(
     {"basal cell carcinoma", "melanoma", "squamous cell carcinoma"}
 )
+
+
+_TABLES: tuple[tuple[dict[str, str], frozenset[str]], ...] = (
+    (HAM10000_DESCRIPTIONS, HAM10000_MALIGNANT),
+    (ISIC2019_DESCRIPTIONS, ISIC2019_MALIGNANT),
+    (ISIC9_DESCRIPTIONS, ISIC9_MALIGNANT),
+    (BINARY_DESCRIPTIONS, BINARY_MALIGNANT),
+)
+
+
+def malignant(classes: Sequence[str]) -> frozenset[str]:
+    """Those of `classes` that are malignant; empty where the classes are of no known data set.
+
+    Whether ak or akiec is counted in depends on the data set: see the tables.
+    """
+    table = _table(classes)
+    return frozenset() if table is None else table[1] & frozenset(classes)
+
+
+def description(name: str, classes: Sequence[str]) -> str:
+    """What the class `name` of `classes` stands for; the name itself where that is not known."""
+    table = _table(classes)
+    return name if table is None else table[0][name]
+
+
+def _table(classes: Sequence[str]) -> tuple[dict[str, str], frozenset[str]] | None:
+    """The first data set that has all of these classes."""
+    return next((table for table in _TABLES if set(classes) <= table[0].keys()), None)

@@ -24,7 +24,7 @@ from skinjax.models import (
 )
 from skinjax.models.backbone import Backbone
 from skinjax.models.heads import Head, check_layers
-from skinjax.models.layers import KERAS, TORCH, Mode, Settings
+from skinjax.models.layers import EVALUATION, KERAS, TORCH, Mode, Settings
 
 __all__ = ["Classifier", "create", "families", "image_size", "stages"]
 
@@ -75,6 +75,22 @@ class Classifier(nn.Module):
         """
         mode = Mode(train, frozenset(frozen))
         return self.head(self.backbone(image_BHWC, mode), mode, metadata_BM)
+
+    def features(self, image_BHWC: jax.Array) -> jax.Array:
+        """What the backbone gives to the head, in evaluation: (B, D)."""
+        return self.backbone(image_BHWC, EVALUATION)
+
+    def feature_map(self, image_BHWC: jax.Array) -> jax.Array:
+        """The last output that shows where something is, in evaluation: `Backbone.feature_map`."""
+        return self.backbone.feature_map(image_BHWC, EVALUATION)
+
+    def features_of_map(self, feature_map: jax.Array) -> jax.Array:
+        """The `features` that a `feature_map` leads to."""
+        return self.backbone.from_map(feature_map, EVALUATION)
+
+    def logits(self, features_BD: jax.Array, metadata_BM: jax.Array | None = None) -> jax.Array:
+        """The logits of `features`, in evaluation: (B, num_classes), float32."""
+        return self.head(features_BD, EVALUATION, metadata_BM)
 
 
 def families() -> dict[str, ModuleType]:

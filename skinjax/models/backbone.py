@@ -1,6 +1,6 @@
 """A backbone: named stages from the image on, and a pooling at their end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -56,12 +56,26 @@ class Backbone(nn.Module):
         return tuple(str(module.name) for module in self.modules)
 
     def __call__(self, image_BHWC: jax.Array, mode: Mode) -> jax.Array:
+        return self.pool(self._through(self.modules, image_BHWC, mode))
+
+    def feature_map(self, image_BHWC: jax.Array, mode: Mode) -> jax.Array:
+        """The output of `map_stage`: (B, H, W, C), or tokens (B, 1 + N, C)."""
+        return self._through(self.modules[: self._num_to_map()], image_BHWC, mode)
+
+    def from_map(self, feature_map: jax.Array, mode: Mode) -> jax.Array:
+        """The features (B, C) that a `feature_map` leads to."""
+        return self.pool(self._through(self.modules[self._num_to_map() :], feature_map, mode))
+
+    def _num_to_map(self) -> int:
+        return self.stages.index(self.map_stage) + 1
+
+    def _through(self, modules: Sequence[nn.Module], x: jax.Array, mode: Mode) -> jax.Array:
         def apply(module: Any, x: jax.Array) -> jax.Array:
             return module(x, mode)
 
-        x = image_BHWC.astype(self.settings.dtype)
-        for module in self.modules:
+        x = x.astype(self.settings.dtype)
+        for module in modules:
             # A `Stage` does it for each of its blocks.
             is_block = self.settings.remat and not isinstance(module, Stage)
             x = nn.remat(apply)(module, x) if is_block else apply(module, x)
-        return self.pool(x)
+        return x

@@ -1,34 +1,21 @@
-"""The report's figures: arrays in, a matplotlib `Figure` out (no pyplot, no files)."""
+"""Figures of one table of predictions: confusion, curves, scores per class."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from skinjax import metrics
-
-DISCLAIMER = "For research and education, not for diagnosis."
-# Paul Tol's "muted" scheme (Tol, SRON/EPS/TN/09-002): nine colours that stay apart for
-# colour-blind readers, the most distinct first. Line styles tell a tenth class from the first.
-_COLOURS = (
-    *("#332288", "#CC6677", "#117733", "#88CCEE", "#AA4499"),
-    *("#999933", "#882255", "#44AA99", "#DDCC77"),
-)
-_STYLES = ("solid", "dashed", "dashdot")
-_TRAIN, _VALIDATION = "#332288", "#CC6677"
-_GREY = "#777777"
-_PANELS = (
-    ("loss", "loss"),
-    ("accuracy", "accuracy"),
-    ("macro_precision", "macro precision"),
-    ("macro_recall", "macro recall"),
-    ("macro_roc_auc", "macro ROC-AUC"),
-    ("learning_rate", "learning rate"),
+from skinjax.plots.style import (
+    GREY,
+    curve_axes,
+    figure_with,
+    legend_beside,
+    line_style,
+    with_counts,
 )
 
 
@@ -41,7 +28,7 @@ def confusion_matrix(
     support_C = confusion_CC.sum(axis=1)
     share_CC = confusion_CC / np.maximum(support_C, 1)[:, None]
     size = 3.2 + 0.62 * num_classes
-    figure = _figure((size + 1.2, size), caption)
+    figure = figure_with((size + 1.2, size), caption)
     axes = figure.add_subplot()
     # Counts differ by the class sizes: the square root keeps the small classes visible.
     top = max(int(confusion_CC.max()), 1)
@@ -61,9 +48,9 @@ def confusion_matrix(
     for i in np.flatnonzero(support_C == 0).tolist():
         axes.axhspan(i - 0.5, i + 0.5, color="#EEEEEE")
         middle = (num_classes - 1) / 2
-        axes.text(middle, i, "not available", ha="center", va="center", color=_GREY, fontsize=8)
+        axes.text(middle, i, "not available", ha="center", va="center", color=GREY, fontsize=8)
     axes.set_xticks(range(num_classes), classes, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(num_classes), _with_counts(classes, support_C))
+    axes.set_yticks(range(num_classes), with_counts(classes, support_C))
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     return figure
@@ -73,20 +60,20 @@ def roc_curves(
     probability_NC: np.ndarray, label_N: np.ndarray, classes: Sequence[str], *, caption: str
 ) -> Figure:
     """One class against the rest, with its AUC; the diagonal is chance."""
-    figure, axes = _curve_axes(caption, "false positive rate (1 - specificity)")
+    figure, axes = curve_axes(caption, "false positive rate (1 - specificity)")
     axes.set_ylabel("true positive rate (sensitivity)")
     for index, name in enumerate(classes):
         points = metrics.curve(probability_NC[:, index], label_N == index)
         label = f"{name} (n={np.count_nonzero(label_N == index)})"
         if points is None:
-            axes.plot([], [], label=f"{label}: not available", **_line(index))
+            axes.plot([], [], label=f"{label}: not available", **line_style(index))
             continue
         false_positive_rate = np.concatenate([[0.0], points.false_positive_rate_T])
         recall = np.concatenate([[0.0], points.recall_T])
         label += f": AUC {points.roc_auc():.3f}"
-        axes.plot(false_positive_rate, recall, label=label, **_line(index))
-    axes.plot([0, 1], [0, 1], color=_GREY, linestyle="dotted", label="chance: AUC 0.500")
-    _legend_beside(axes)
+        axes.plot(false_positive_rate, recall, label=label, **line_style(index))
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="dotted", label="chance: AUC 0.500")
+    legend_beside(axes)
     return figure
 
 
@@ -94,14 +81,14 @@ def pr_curves(
     probability_NC: np.ndarray, label_N: np.ndarray, classes: Sequence[str], *, caption: str
 ) -> Figure:
     """One class against the rest, with its average precision; dotted is chance: its share."""
-    figure, axes = _curve_axes(caption, "recall (sensitivity)")
+    figure, axes = curve_axes(caption, "recall (sensitivity)")
     axes.set_ylabel("precision (positive predictive value)")
     for index, name in enumerate(classes):
         points = metrics.curve(probability_NC[:, index], label_N == index)
         count = np.count_nonzero(label_N == index)
         label = f"{name} (n={count})"
         if points is None:
-            axes.plot([], [], label=f"{label}: not available", **_line(index))
+            axes.plot([], [], label=f"{label}: not available", **line_style(index))
             continue
         share = count / len(label_N)
         label += f": AP {points.average_precision():.3f}, chance {share:.3f}"
@@ -110,16 +97,16 @@ def pr_curves(
         recall = np.concatenate([[0.0], points.recall_T[rises_T]])
         precision = points.precision_T[rises_T]
         precision = np.concatenate([precision[:1], precision])
-        axes.plot(recall, precision, label=label, drawstyle="steps-pre", **_line(index))
-        axes.axhline(share, color=_line(index)["color"], linestyle="dotted", linewidth=0.9)
-    _legend_beside(axes)
+        axes.plot(recall, precision, label=label, drawstyle="steps-pre", **line_style(index))
+        axes.axhline(share, color=line_style(index)["color"], linestyle="dotted", linewidth=0.9)
+    legend_beside(axes)
     return figure
 
 
 def per_class_bars(per_class: Mapping[str, Mapping[str, Any]], *, caption: str) -> Figure:
     """Precision, recall and F1 of each class, from `metrics.compute`'s `per_class`."""
     num_classes = len(per_class)
-    figure = _figure((max(5.5, 2.2 + 1.05 * num_classes), 5.2), caption)
+    figure = figure_with((max(5.5, 2.2 + 1.05 * num_classes), 5.2), caption)
     axes = figure.add_subplot()
     bars = (("precision", "#332288"), ("recall", "#44AA99"), ("f1", "#DDCC77"))
     for offset, (name, colour) in enumerate(bars, start=-1):
@@ -141,7 +128,7 @@ def per_class_bars(per_class: Mapping[str, Mapping[str, Any]], *, caption: str) 
                 "ha": "center",
                 "va": "bottom",
                 "rotation": 90,
-                "color": _GREY,
+                "color": GREY,
             }
             axes.text(x, 0.02, "not available", fontsize=9, **missing)
     long = max(map(len, per_class)) > 11
@@ -162,7 +149,7 @@ def class_distribution(
     counts: Mapping[str, Sequence[int]], classes: Sequence[str], *, caption: str
 ) -> Figure:
     """Images per class, one panel for each split, with each class's share of the split."""
-    figure = _figure((2.4 + 2.7 * len(counts), 2.2 + 0.36 * len(classes)), caption)
+    figure = figure_with((2.4 + 2.7 * len(counts), 2.2 + 0.36 * len(classes)), caption)
     panels = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
     for axes, (split, count_C) in zip(panels, counts.items(), strict=True):
         total = sum(count_C)
@@ -178,81 +165,3 @@ def class_distribution(
     panels[0].set_yticks(range(len(classes)), classes)
     panels[0].invert_yaxis()
     return figure
-
-
-def history(column: Mapping[str, np.ndarray], phase: Sequence[str], *, caption: str) -> Figure:
-    """Training and validation by epoch; `column` has float arrays with NaN for what is missing.
-
-    Vertical lines stand between the last epoch of a phase and the first of the next.
-    """
-    epoch = column["epoch"]
-    figure = _figure((11, 6.6), caption)
-    changes = [i for i in range(1, len(phase)) if phase[i] != phase[i - 1]]
-    for axes, (name, title) in zip(figure.subplots(2, 3).flat, _PANELS, strict=True):
-        curves = [("training", f"train_{name}", _TRAIN), ("validation", f"val_{name}", _VALIDATION)]
-        if name == "learning_rate":
-            curves = [("learning rate", name, _GREY)]
-        drawn = False
-        for label, key, colour in curves:
-            values = column.get(key, np.full(len(epoch), np.nan))
-            known = np.isfinite(values)  # validation may not have run at every epoch
-            if np.any(known):
-                marker = "o" if np.count_nonzero(known) <= 40 else None
-                style = {"color": colour, "marker": marker, "markersize": 3.5}
-                axes.plot(epoch[known], values[known], label=label, linewidth=1.6, **style)
-                drawn = True
-        if drawn and name == _PANELS[0][0]:
-            axes.legend(fontsize=9)
-        if not drawn:
-            place: dict[str, Any] = {"ha": "center", "va": "center", "color": _GREY}
-            axes.text(0.5, 0.5, "not available", transform=axes.transAxes, **place)
-            axes.set_yticks([])
-        for i in changes:
-            axes.axvline((epoch[i - 1] + epoch[i]) / 2, color="black", linewidth=0.7)
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel("epoch")
-        axes.set_xlim(epoch.min() - 0.5, epoch.max() + 0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-        axes.grid(color="#DDDDDD", linewidth=0.6)
-    return figure
-
-
-def _figure(size: tuple[float, float], caption: str) -> Figure:
-    """An empty figure with its caption wrapped to its width, and the disclaimer at its foot."""
-    figure = Figure(figsize=size, layout="constrained", dpi=130)
-    width = int(size[0] * 12)
-    lines = [part for line in caption.splitlines() for part in textwrap.wrap(line, width)]
-    figure.suptitle("\n".join(lines), fontsize=11)
-    figure.supxlabel(DISCLAIMER, fontsize=8, color=_GREY)
-    return figure
-
-
-def _curve_axes(caption: str, xlabel: str) -> tuple[Figure, Axes]:
-    figure = _figure((7, 5.8), caption)
-    axes = figure.add_subplot()
-    axes.set_xlim(-0.01, 1.01)
-    axes.set_ylim(-0.01, 1.02)
-    axes.set_aspect("equal", anchor="W")
-    axes.set_xlabel(xlabel)
-    axes.grid(color="#DDDDDD", linewidth=0.6)
-    return figure, axes
-
-
-def _legend_beside(axes: Axes) -> None:
-    """A legend to the right of square axes, and the figure just as wide as both need."""
-    legend = axes.legend(
-        loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=9, frameon=False
-    )
-    longest = max(len(text.get_text()) for text in legend.get_texts())
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    figure.set_figwidth(6.0 + 0.073 * longest)
-
-
-def _line(index: int) -> dict[str, Any]:
-    style = _STYLES[index // len(_COLOURS) % len(_STYLES)]
-    return {"color": _COLOURS[index % len(_COLOURS)], "linestyle": style, "linewidth": 1.7}
-
-
-def _with_counts(classes: Any, support_C: Any) -> list[str]:
-    return [f"{name} (n={n})" for name, n in zip(classes, support_C, strict=True)]
