@@ -14,7 +14,7 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,18 @@ from skinjax.models import Classifier
 from skinjax.models.backbone import Backbone
 from skinjax.models.heads import Head
 from skinjax.models.layers import BatchNorm, Conv, Mode, Settings
+
+
+_MANY_MAPS = 30_000  # Linux lets a process have 65,530; past them JAX crashes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def free_what_was_compiled() -> Iterator[None]:
+    """Forgets compiled functions between modules: each stays mapped into memory in pieces."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > _MANY_MAPS:
+        jax.clear_caches()
 
 
 class TinyStage(nn.Module):
