@@ -167,14 +167,15 @@ class Experiment:
         )
         return self.mapper.map(step, num_args=3, donate_state=True)
 
-    def eval_step(self) -> Callable[..., Any]:
-        """The `(variables, batch) -> outputs` over all devices."""
+    def eval_step(self, tta: str = "none") -> Callable[..., Any]:
+        """The `(variables, batch) -> outputs` over all devices, over these views of an image."""
         step = functools.partial(
             eval_step,
             model=self.model,
             config=self.config,
             class_weights_C=self.class_weights_C,
             axis_name=parallel.AXIS,
+            tta=tta,
         )
         return self.mapper.map(step)
 

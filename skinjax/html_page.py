@@ -13,6 +13,8 @@ Html = NewType("Html", str)
 
 # Nothing may be loaded, even if a text got past the escaping.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_LONG = 60  # rows, above which a table gets bars to scroll it with
+_NUMBER = re.compile(r"[-+]?[\d,.]+( ?%| \([^()]*\)| to [-+]?[\d.]+)?|not available|")
 _STYLE = """
 :root { color-scheme: light dark; --line: #c8c8c8; --head: #f0f0f0; --dim: #5c5c5c; }
 @media (prefers-color-scheme: dark) {
@@ -25,13 +27,18 @@ p.note, figcaption, caption { color: var(--dim); }
 p.lines { white-space: pre-wrap; overflow-wrap: anywhere; }
 nav ul { columns: 14rem; }
 figure { margin: 1rem 0; }
-img { max-width: 100%; height: auto; background: white; border: 1px solid var(--line); }
-div.table { overflow: auto; max-height: 36rem; margin: 1rem 0; }
+img { max-width: 100%; height: auto; background: white; }
+img { box-sizing: border-box; border: 1px solid var(--line); }
+div.table { overflow: auto; margin: 1rem 0; }
+div.long { max-height: 36rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
 caption { text-align: left; }
 th, td { border: 1px solid var(--line); padding: 0.2rem 0.6rem; text-align: right; }
+td { white-space: nowrap; }
 th { background: var(--head); font-weight: 600; }
-th:first-child, td:first-child, td.text { text-align: left; overflow-wrap: anywhere; }
+th:first-child, .text { text-align: left; white-space: normal; overflow-wrap: break-word; }
+th:first-child { max-width: 50vw; }
+td.text { min-width: 8rem; max-width: 28rem; }
 """
 
 
@@ -82,17 +89,24 @@ def lines(text: str) -> Html:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str = "") -> Html:
-    """A table; the first column names the row, and numbers are aligned to the right."""
+    """A table; the first column names the row, and columns of numbers are to the right."""
+    rows = [list(row) for row in rows]
     parts = [f"<caption>{_escape(caption)}</caption>"] if caption else []
-    cells = "".join(f'<th scope="col">{_escape(name)}</th>' for name in head)
+    text = [any(not _is_number(row[column]) for row in rows) for column in range(len(head))]
+    cells = "".join(
+        f'<th scope="col"{_kind(is_text)}>{_escape(name)}</th>'
+        for name, is_text in zip(head, text, strict=True)
+    )
     parts.append(f"<thead><tr>{cells}</tr></thead>")
     parts.append("<tbody>")
     for first, *others in rows:
-        cells = f'<th scope="row">{_escape(str(first))}</th>' + "".join(map(_cell, others))
+        cells = f'<th scope="row">{_escape(str(first))}</th>'
+        cells += "".join(map(_cell, others, text[1:]))
         parts.append(f"<tr>{cells}</tr>")
     parts.append("</tbody>")
     body = "\n".join(parts)
-    return Html(f'<div class="table" tabindex="0"><table>\n{body}\n</table></div>')
+    long = " long" * (len(rows) > _LONG)
+    return Html(f'<div class="table{long}" tabindex="0"><table>\n{body}\n</table></div>')
 
 
 def image(png: bytes, *, alt: str, caption: str = "") -> Html:
@@ -104,10 +118,17 @@ def image(png: bytes, *, alt: str, caption: str = "") -> Html:
     )
 
 
-def _cell(value: object) -> str:
-    is_number = not isinstance(value, str) or re.fullmatch(r"[-+]?[\d,.]+( ?%)?|", value)
-    kind = "" if is_number else ' class="text"'
-    return f"<td{kind}>{_escape(str(value))}</td>"
+def _cell(value: object, is_text: bool) -> str:
+    return f"<td{_kind(is_text)}>{_escape(str(value))}</td>"
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a number, or one with its unit or interval."""
+    return not isinstance(value, str) or _NUMBER.fullmatch(value) is not None
+
+
+def _kind(is_text: bool) -> str:
+    return ' class="text"' if is_text else ""
 
 
 def _escape(text: str) -> str:

@@ -5,11 +5,30 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from skinjax import console
 from skinjax.errors import InputError, SkinjaxError, StoppedError, describe_system_error
-from skinjax.verbs import download, evaluate, explore, import_keras, prepare, train, tune
+from skinjax.verbs import (
+    calibrate,
+    compare,
+    download,
+    ensemble,
+    errors,
+    evaluate,
+    explain,
+    explore,
+    export,
+    import_keras,
+    predict,
+    prepare,
+    report,
+    score,
+    submit,
+    threshold,
+    train,
+    tune,
+)
 from skinjax.verbs.arguments import DISCLAIMER
 
 _VERBS = {
@@ -18,8 +37,19 @@ _VERBS = {
     "explore": explore,
     "train": train,
     "tune": tune,
-    "evaluate": evaluate,
     "import": import_keras,
+    "evaluate": evaluate,
+    "calibrate": calibrate,
+    "threshold": threshold,
+    "ensemble": ensemble,
+    "compare": compare,
+    "errors": errors,
+    "report": report,
+    "predict": predict,
+    "explain": explain,
+    "export": export,
+    "submit": submit,
+    "score": score,
 }
 
 
@@ -80,12 +110,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _expand_home(arguments: argparse.Namespace) -> None:
     """Writes out ~, which shells leave as it is behind an equals sign."""
-    for name in ("raw_dir", "prepared_dir", "out", "data", "table", "workdir"):
-        value = getattr(arguments, name, None)
+    for name, value in vars(arguments).items():
         if isinstance(value, list):
-            setattr(arguments, name, [os.path.expanduser(one) for one in value])
-        elif value:
-            setattr(arguments, name, os.path.expanduser(value))
+            setattr(arguments, name, [_expanded(one) for one in value])
+        else:
+            setattr(arguments, name, _expanded(value))
+
+
+def _expanded(value: Any) -> Any:
+    return os.path.expanduser(value) if isinstance(value, str) else value
 
 
 def _fail(message: object, code: int) -> int:

@@ -104,7 +104,7 @@ def summary(done_K: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     shared: dict[str, list[Any]] = {
         name: [values[name] for values in values_K]
         for name in values_K[0]
-        if all(values[name] is not None for values in values_K)
+        if all(values.get(name) is not None for values in values_K)  # an earlier version has fewer
     }
     return {
         "mean": {name: statistics.fmean(values) for name, values in shared.items()},

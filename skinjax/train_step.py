@@ -12,7 +12,7 @@ from flax.training.dynamic_scale import DynamicScale
 from jax import lax
 from ml_collections import ConfigDict
 
-from skinjax import augment, image_ops, losses, mixing
+from skinjax import augment, image_ops, losses, mixing, test_time
 from skinjax.data import metadata
 from skinjax.layer_paths import Params
 from skinjax.phases import Phase, frozen_batch_norm, merge_params, split_params
@@ -211,6 +211,7 @@ def eval_step(
     config: ConfigDict,
     class_weights_C: Any,
     axis_name: str,
+    tta: str = "none",
 ) -> Outputs:
     """Predicts this replica's part of a padded batch.
 
@@ -218,14 +219,18 @@ def eval_step(
       variables: `params` and `batch_stats`, replicated.
       batch: as in `train_step`, with index int32 (b,).
       model, config, class_weights_C, axis_name: as in `train_step`.
+      tta: the views to take the mean over, one of `test_time.KINDS`.
 
     Returns:
       Over the global batch, padding included: `probability_BC`, `index_B`, `mask_B`, `label_B`,
       and the loss's `numerator` and `denominator`, to be summed over batches and divided once.
     """
-    image_BHWC = batch["image"] / jnp.float32(255)
-    image_BHWC = image_ops.normalize(image_BHWC, config.normalize.mean, config.normalize.std)
-    logits_BC: Any = model.apply(variables, image_BHWC, batch.get("metadata"), train=False)
+
+    def forward(image_BHWC: jax.Array) -> Any:
+        image_BHWC = image_ops.normalize(image_BHWC, config.normalize.mean, config.normalize.std)
+        return model.apply(variables, image_BHWC, batch.get("metadata"), train=False)
+
+    logits_BC = test_time.mean_logits(forward, batch["image"] / jnp.float32(255), tta)
     numerator, denominator = _loss_sums(logits_BC, batch, config, class_weights_C)
     gathered = {
         "probability_BC": nn.softmax(logits_BC),

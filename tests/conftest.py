@@ -32,7 +32,6 @@ from skinjax.models.backbone import Backbone
 from skinjax.models.heads import Head
 from skinjax.models.layers import BatchNorm, Conv, Mode, Settings
 
-
 _MANY_MAPS = 30_000  # Linux lets a process have 65,530; past them JAX crashes
 
 

@@ -1,5 +1,6 @@
 """The report's files and figures."""
 
+import json
 import subprocess
 import sys
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import classification_report
 
-from skinjax import logs, metrics, plots, report
+from skinjax import assessment, calibration, logs, metrics, plots, report
 from skinjax.errors import InputError
+from skinjax.plots import subgroups as subgroup_plots
 from skinjax.predictions import COLUMNS, write_predictions
 
 CLASSES = ("akiec", "bcc", "pigmented benign keratosis")
@@ -29,14 +31,27 @@ def _table(support_C):
     return probability_NC / probability_NC.sum(1, keepdims=True), label_N
 
 
-def _evaluate(directory, support_C, classes=CLASSES, **extra):
-    """Writes what `evaluate` writes, and returns the metrics."""
+def _evaluate(directory, support_C, classes=CLASSES, calibration=None, num_resamples=0, **extra):
+    """Writes what `evaluate` writes, and returns the assessment."""
     probability_NC, label_N = _table(support_C)
-    rows = [dict.fromkeys(COLUMNS, "x") | {"age": None, "label": classes[i]} for i in label_N]
+    rows = [
+        dict.fromkeys(COLUMNS, "x")
+        | {"age": 7.0 * i, "sex": ("male", "")[i % 2], "site": "", "lesion_id": f"L{i}"}
+        | {"label": classes[label]}
+        for i, label in enumerate(label_N)
+    ]
     write_predictions(directory / "predictions_val.csv", rows, probability_NC, classes)
-    result = metrics.compute(probability_NC, label_N, classes)
+    result = assessment.assess(
+        rows, probability_NC, label_N, classes, calibration=calibration, num_resamples=num_resamples
+    )
     logs.write_json(directory / "metrics.json", result | {"split": "val"} | extra)
     return result
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leaves out the seconds that it takes to turn figures into pixels."""
+    monkeypatch.setattr("skinjax.report.figures.png", lambda figure: b"")
 
 
 def _texts(figure):
@@ -50,36 +65,83 @@ def test_write_evaluation_writes_every_file(tmp_path):
     result = _evaluate(
         tmp_path,
         (8, 5, 3),
+        calibration=calibration.Calibration("temperature", (0.5,) * 3, (0.0,) * 3),
+        num_resamples=50,
         checkpoint="best: step 120, epoch 4",
         split_counts={"train": [80, 50, 30], "val": [8, 5, 3]},
+        loss=0.75,
     )
     written = report.write_evaluation(tmp_path, title="HAM10000, tiny", note="a note")
     assert sorted(p.name for p in written) == [
         *("class_distribution.png", "classification_report.txt", "confusion_matrix.png"),
-        *("confusion_matrix_counts.png", "per_class.png", "pr_curves.png", "report.md"),
-        "roc_curves.png",
+        *("confusion_matrix_counts.png", "per_class.png", "pr_curves.png", "reliability.png"),
+        *("report.md", "roc_curves.png", "subgroups.png"),
     ]
     for path in written:
         if path.suffix == ".png":
             assert path.read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "report.md").read_text()
     assert page.startswith("# HAM10000, tiny\n")
+    low, high = result["intervals"]["balanced_accuracy"]
+    after = result["calibrated"]
+    before_low, before_high = result["intervals"]["log_loss"]
+    after_low, after_high = after["intervals"]["log_loss"]
+    male = result["subgroups"]["columns"]["sex"]["groups"]["male"]
     for line in (
         plots.DISCLAIMER,
         "- Split: val, n=16",
         "- Checkpoint: best: step 120, epoch 4",
         "- A note",
-        f"| Balanced accuracy (mean recall) | {result['balanced_accuracy']:.4f} |",
-        f"| Log loss (nats) | {result['log_loss']:.4f} |",
+        f"| Balanced accuracy (mean recall) | {result['balanced_accuracy']:.4f} "
+        f"| {low:.3f} to {high:.3f} |",
+        "| Loss (training objective) | 0.7500 | not available |",
+        f"| Log loss (nats) | {result['log_loss']:.3f} ({before_low:.3f}\N{EN DASH}"
+        f"{before_high:.3f}) | {after['log_loss']:.3f} ({after_low:.3f}\N{EN DASH}"
+        f"{after_high:.3f}) |",
+        "Temperature scaling, fitted on validation images: temperature 2.0000 (above 1: the "
+        "network was too sure of itself).",
+        f"| male | 8 | 8 | {male['num_malignant']} | {male['accuracy']:.3f} "
+        f"| {male['balanced_accuracy']:.3f} | {male['macro_roc_auc']:.3f} | not available | none |",
+        "Body site: not available, the predictions have no site.",
     ):
         assert line in page.splitlines()
-    recall = result["per_class"]["bcc"]["recall"]
-    assert f"| bcc | 5 | {result['per_class']['bcc']['precision']:.4f} | {recall:.4f} |" in page
+    scores, bounds = result["per_class"]["bcc"], result["intervals"]["per_class"]["bcc"]
+    cells = [
+        f"{scores[name]:.3f} ({bounds[name][0]:.3f}\N{EN DASH}{bounds[name][1]:.3f})"
+        for name in ("recall", "specificity", "precision", "f1")
+    ]
+    assert f"| bcc | 5 | {' | '.join(cells)} |" in page
     links = {line.split("](")[1].rstrip(")") for line in page.splitlines() if line[:2] == "!["}
     assert links == {p.name for p in written if p.suffix == ".png"}
 
 
-def test_classification_report_is_scikit_learns(tmp_path):
+def test_an_older_metrics_json_gives_the_figures_without_intervals(tmp_path, undrawn):
+    result = _evaluate(tmp_path, (8, 5, 3))
+    older = metrics.compute(*_table((8, 5, 3)), CLASSES) | {"split": "val"}
+    logs.write_json(tmp_path / "metrics.json", older)
+    report.write_evaluation(tmp_path, title="t")
+    page = (tmp_path / "report.md").read_text()
+    assert f"| Accuracy | {result['accuracy']:.4f} | not available |" in page
+    assert "Intervals were not computed." in page
+    assert "Calibration: not available." in page
+
+
+def test_figures_are_of_the_predictions_whatever_metrics_json_says(tmp_path, undrawn):
+    result = _evaluate(tmp_path, (8, 5, 3), num_resamples=20)
+    changed = result | {"accuracy": "<b>1</b>", "split": "val", "loss": "x", "checkpoint": 3}
+    changed["intervals"] = result["intervals"] | {"accuracy": ["a", 1], "macro_f1": [0, 1e999]}
+    changed["subgroups"] = {"columns": {"sex": [], "age": {"groups": 7}}}
+    changed["split_counts"] = {"train": [1, 2]}
+    (tmp_path / "metrics.json").write_text(json.dumps(changed))
+    report.write_evaluation(tmp_path, title="t")
+    page = (tmp_path / "report.md").read_text()
+    assert f"| Accuracy | {result['accuracy']:.4f} | not available |" in page
+    assert f"| Macro F1 | {result['macro_f1']:.4f} | not available |" in page
+    assert "<b>" not in page
+    assert "- Checkpoint: not stated" in page
+
+
+def test_classification_report_is_scikit_learns(tmp_path, undrawn):
     _evaluate(tmp_path, (8, 5, 3))
     report.write_evaluation(tmp_path, title="t")
     probability_NC, label_N = _table((8, 5, 3))
@@ -92,24 +154,26 @@ def test_classification_report_is_scikit_learns(tmp_path):
     assert plots.DISCLAIMER in text
 
 
-def test_absent_class_is_not_available(tmp_path):
+def test_absent_class_is_not_available(tmp_path, undrawn):
     _evaluate(tmp_path, (8, 0, 3))
     report.write_evaluation(tmp_path, title="t")
-    assert f"| bcc | 0 |{' not available |' * 5}" in (tmp_path / "report.md").read_text()
+    assert f"| bcc | 0 |{' not available |' * 4}" in (tmp_path / "report.md").read_text()
     text = (tmp_path / "classification_report.txt").read_text()
     assert "No examples of: bcc." in text
 
 
 @pytest.mark.parametrize("support_C", [(0, 4, 0), (1, 1, 1)])
-def test_hardly_any_examples_do_no_harm(tmp_path, support_C):
-    _evaluate(tmp_path, support_C)
-    assert len(report.write_evaluation(tmp_path, title="t")) == 8
+def test_hardly_any_examples_do_no_harm(tmp_path, undrawn, support_C):
+    _evaluate(tmp_path, support_C, num_resamples=20)
+    assert len(report.write_evaluation(tmp_path, title="t")) == 10
 
 
-def test_binary_report(tmp_path):
+def test_binary_report(tmp_path, undrawn):
     _evaluate(tmp_path, (9, 4), ("benign", "malignant"))
     report.write_evaluation(tmp_path, title="t")
-    assert "| Top-2 accuracy | not available |" in (tmp_path / "report.md").read_text()
+    page = (tmp_path / "report.md").read_text()
+    assert "| Top-2 accuracy | not available |" in page
+    assert "| ROC-AUC (of the second class) | 0." in page
 
 
 def test_missing_broken_and_mismatched_files_are_refused(tmp_path):
@@ -120,6 +184,16 @@ def test_missing_broken_and_mismatched_files_are_refused(tmp_path):
         report.write_evaluation(tmp_path, title="t")
     (tmp_path / "metrics.json").write_text("[]")
     with pytest.raises(InputError, match="lacks split, per_class"):
+        report.write_evaluation(tmp_path, title="t")
+    (tmp_path / "metrics.json").write_text("[" * 200_000)
+    with pytest.raises(InputError, match="is no JSON"):
+        report.write_evaluation(tmp_path, title="t")
+    _evaluate(tmp_path, (8, 5, 3), split="../val")
+    with pytest.raises(InputError, match=r"split is '\.\./val', no name"):
+        report.write_evaluation(tmp_path, title="t")
+    broken = {"method": "temperature", "parameters": {"method": "os.system"}}
+    _evaluate(tmp_path, (8, 5, 3), calibrated=broken)
+    with pytest.raises(InputError, match=r"metrics\.json: a calibration has method, scale"):
         report.write_evaluation(tmp_path, title="t")
     result = _evaluate(tmp_path, (8, 5, 3))
     logs.write_json(tmp_path / "metrics.json", result | {"split": "test"})
@@ -141,7 +215,17 @@ def _every_figure(support_C, classes, caption):
     confusion_CC = np.array(result["confusion_matrix"])
     table = (probability_NC, label_N, classes)
     column = {"epoch": np.arange(1.0, 4), "train_loss": np.arange(3.0)}
+    group = {"accuracy": 0.5, "auc": None, "num_examples": 30, "intervals": {"accuracy": [0.4, 1]}}
+    groups = {"Age": {"0-29": group}, "Site": {"x" * 99: group | {"intervals": None}}}
+    forest = subgroup_plots.forest(
+        groups,
+        {"accuracy": 0.6, "auc": None},
+        {"accuracy": "Accuracy", "auc": "AUC"},
+        minimum=20,
+        caption=caption,
+    )
     return {
+        "subgroups": forest,
         "shares": plots.confusion_matrix(confusion_CC, classes, caption=caption, normalise=True),
         "counts": plots.confusion_matrix(confusion_CC, classes, caption=caption, normalise=False),
         "roc": plots.roc_curves(*table, caption=caption),
@@ -170,7 +254,7 @@ def test_every_figure_states_caption_and_disclaimer_and_nothing_covers_them():
 
 def test_every_figure_names_the_absent_class_as_not_available():
     figures = _every_figure((5, 0, 3), CLASSES, "c")
-    for name in ("shares", "counts", "bars"):
+    for name in ("shares", "counts", "bars", "subgroups"):
         assert "not available" in _texts(figures[name]), name
     for name in ("roc", "pr"):
         assert "bcc (n=0): not available" in _texts(figures[name]), name

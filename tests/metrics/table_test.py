@@ -1,4 +1,4 @@
-"""Metrics against hand computations and scikit-learn."""
+"""The metrics of a table, against hand computations and scikit-learn."""
 
 import json
 import time
@@ -12,6 +12,8 @@ from sklearn import metrics as reference
 from skinjax import metrics
 from skinjax.errors import InputError
 
+PER_CLASS = ("precision", "recall", "f1", "specificity", "roc_auc", "pr_auc", "partial_roc_auc")
+PER_CLASS += ("sensitivity_at_90_specificity", "specificity_at_90_sensitivity")
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 
 
@@ -54,8 +56,52 @@ def test_hand_computed_table():
     expected = -np.mean(np.log([0.7, 0.4, 0.8, 0.3, 0.6]))
     assert result["log_loss"] == pytest.approx(expected)
     assert result["per_class"]["c"] == {
-        **dict.fromkeys(("precision", "recall", "f1", "roc_auc", "pr_auc"), 1.0),
+        **dict.fromkeys(PER_CLASS, 1.0),
+        "partial_roc_auc": pytest.approx(0.2),
         "support": 1,
+    }
+    squares = [0.3**2 + 0.2**2 + 0.1**2, 0.6**2 + 0.5**2 + 0.1**2, 0.1**2 + 0.2**2 + 0.1**2]
+    squares += [0.6**2 + 0.7**2 + 0.1**2, 0.1**2 + 0.3**2 + 0.4**2]
+    assert result["brier_score"] == pytest.approx(np.mean(squares))
+    # Confidences .5 .6 .6 .7 .8, right where no, no, yes, yes, yes; .6 is the upper end of a bin.
+    gaps = [0.5, abs(1 - 1.2), 0.3, 0.2]
+    assert result["expected_calibration_error"] == pytest.approx(sum(gaps) / 5)
+    assert result["maximum_calibration_error"] == pytest.approx(0.5)
+    # Agreement 3/5; by chance (2 * 2 + 2 * 2 + 1 * 1) / 25.
+    assert result["cohen_kappa"] == pytest.approx((3 / 5 - 9 / 25) / (1 - 9 / 25))
+
+
+def _check_agreement(result, label_N, predicted_N):
+    """Kappa and Matthews, where they are defined."""
+    if len(set(label_N)) == 1:
+        assert result["matthews_correlation"] is None
+    else:
+        expected = reference.matthews_corrcoef(label_N, predicted_N)
+        assert result["matthews_correlation"] == pytest.approx(expected, abs=1e-9)
+    if len(set(label_N) | set(predicted_N)) == 1:
+        assert result["cohen_kappa"] is None
+    else:
+        expected = reference.cohen_kappa_score(label_N, predicted_N)
+        assert result["cohen_kappa"] == pytest.approx(expected, abs=1e-9)
+
+
+def _of_curve(positive_N, score_N):
+    """What is read off one ROC curve, by scikit-learn's; None where it has none."""
+    if positive_N.all() or not positive_N.any():
+        return dict.fromkeys(PER_CLASS[4:])
+    false_T, true_T, _ = reference.roc_curve(positive_N, score_N, drop_intermediate=False)
+    # As ISIC 2024's score: the area left of a false positive rate of 0.2 of the turned-round task.
+    miss_T, reject_T, _ = reference.roc_curve(~positive_N, -score_N)
+    inside_T = miss_T <= 0.2
+    end = np.count_nonzero(inside_T)
+    at = np.interp(0.2, miss_T[end - 1 : end + 1], reject_T[end - 1 : end + 1])
+    area = reference.auc(np.append(miss_T[inside_T], 0.2), np.append(reject_T[inside_T], at))
+    return {
+        "roc_auc": reference.roc_auc_score(positive_N, score_N),
+        "pr_auc": reference.average_precision_score(positive_N, score_N),
+        "partial_roc_auc": area,
+        "sensitivity_at_90_specificity": true_T[false_T <= 0.1 + 1e-12].max(),
+        "specificity_at_90_sensitivity": 1 - false_T[true_T >= 0.9 - 1e-12].min(),
     }
 
 
@@ -84,6 +130,7 @@ def test_agrees_with_scikit_learn_on_tables_with_ties(table):
         for name, expected in zip(("precision", "recall", "f1"), scores, strict=False):
             close(result[f"{average}_{name}"], expected)
     close(result["balanced_accuracy"], result["macro_recall"])
+    _check_agreement(result, label_N, predicted_N)
     if num_classes > 2:
         # Reversed, because scikit-learn takes the last of equals and argmax the first.
         expected = reference.top_k_accuracy_score(
@@ -92,19 +139,23 @@ def test_agrees_with_scikit_learn_on_tables_with_ties(table):
         close(result["top_2_accuracy"], expected)
     else:
         assert result["top_2_accuracy"] is None
-    areas = {"roc_auc": [], "pr_auc": []}
+    areas = {"roc_auc": [], "pr_auc": [], "partial_roc_auc": []}
     for index in everything:
         found = result["per_class"][str(index)]
         positive_N, score_N = label_N == index, probability_NC[:, index]
         assert found["support"] == positive_N.sum()
-        if positive_N.all() or not positive_N.any():
-            assert found["roc_auc"] is None
-            assert found["pr_auc"] is None
+        expected = _of_curve(positive_N, score_N)
+        for name, value in expected.items():
+            assert (found[name] is None) == (value is None)
+            if value is not None:
+                close(found[name], value)
+        if expected["roc_auc"] is None:
+            assert found["specificity"] is None
             continue
-        areas["roc_auc"].append(reference.roc_auc_score(positive_N, score_N))
-        areas["pr_auc"].append(reference.average_precision_score(positive_N, score_N))
-        close(found["roc_auc"], areas["roc_auc"][-1])
-        close(found["pr_auc"], areas["pr_auc"][-1])
+        negatives = reference.recall_score(~positive_N, predicted_N != index, zero_division=0)
+        close(found["specificity"], negatives)
+        for name, values in areas.items():
+            values.append(expected[name])
     for name, values in areas.items():
         if values:
             close(result[f"macro_{name}"], np.mean(values))
@@ -156,11 +207,28 @@ def test_absent_class_is_none_and_left_out_of_the_means():
     probability_NC, label_N = _table(2, 60, 4)
     keep_N = label_N != 1
     result = metrics.compute(probability_NC[keep_N], label_N[keep_N], ("a", "b", "c", "d"))
-    undefined = dict.fromkeys(("precision", "recall", "f1", "roc_auc", "pr_auc"))
-    assert result["per_class"]["b"] == {**undefined, "support": 0}
-    for name in ("precision", "recall", "f1", "roc_auc", "pr_auc"):
+    assert result["per_class"]["b"] == {**dict.fromkeys(PER_CLASS), "support": 0}
+    for name in ("precision", "recall", "f1", "roc_auc", "pr_auc", "partial_roc_auc"):
         expected = np.mean([result["per_class"][c][name] for c in "acd"])
         assert result[f"macro_{name}"] == pytest.approx(expected)
+
+
+def test_one_class_predicted_for_all_has_no_correlation():
+    result = metrics.compute(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]), ("a", "b"))
+    assert result["matthews_correlation"] == 0.0
+    assert result["cohen_kappa"] == 0.0
+
+
+def test_areas_above_80_percent_sensitivity_by_hand():
+    # Positives .9 .8 .6 .4 .2 and negatives .7 .5 .3 .1: sensitivity 0.8 to 1 passes one negative.
+    score_N = np.array([0.9, 0.8, 0.6, 0.4, 0.2, 0.7, 0.5, 0.3, 0.1])
+    label_N = np.array([1, 1, 1, 1, 1, 0, 0, 0, 0])
+    table = np.stack([1 - score_N, score_N], axis=1)
+    result = metrics.compute(table, label_N, ("benign", "malignant"))
+    assert result["partial_roc_auc"] == pytest.approx(0.2 * 1 / 4)
+    assert result["sensitivity_at_90_specificity"] == pytest.approx(2 / 5)
+    assert result["specificity_at_90_sensitivity"] == pytest.approx(1 / 4)
+    assert result["partial_roc_auc"] == result["per_class"]["malignant"]["partial_roc_auc"]
 
 
 def test_class_never_predicted_has_precision_0_and_counts():
@@ -227,6 +295,7 @@ def test_direction():
     [
         ("pr_auc", 7, "pr_auc is of the positive one of two classes.* 7; choose macro_pr_auc"),
         ("roc_auc", 3, "choose macro_roc_auc"),
+        ("specificity_at_90_sensitivity", 3, "choose macro_partial_roc_auc"),
         ("top_2_accuracy", 2, "top_2_accuracy says nothing of 2 classes"),
         ("auc", 2, "no metric is called 'auc'"),
     ],

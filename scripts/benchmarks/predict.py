@@ -1,0 +1,219 @@
+"""Speed of predicting a folder of JPEGs, beside decoding alone and the network alone, in one run.
+
+    python scripts/benchmarks/predict.py --images=PATH/TO/ham10000 --work=/tmp/benchmark
+
+Takes JPEGs from under --images, enlarges them to 600 x 450 in --work, makes a checkpoint of --model
+with random weights there (or takes --workdir), and then, in turns:
+
+- decodes and prepares all images on all cores, and nothing else;
+- runs the jitted forward pass on as many images that are in memory already, and nothing else;
+- predicts the images into a CSV, as the verb `predict` does.
+
+Prints the median rates and what share of the slower of the first two the third reaches. On a CPU
+both have the same cores to share, so that 1 / (1 / decoding + 1 / forward) is the most that can be
+had; that share is printed too. Then the seconds from the start of a fresh process to its first
+prediction, with a compile cache that an earlier process has filled.
+
+EfficientNet-B0 at 224 px on two cores shared with other work: with --count=384 at a load of 5,
+decoding 473 images/s, forward pass 44.7, predicting 41.8 (0.94 of the slower; 1.03 of what sharing
+the cores allows), first prediction after 3.2 s; with 2,000 at a load of 18, 260, 18.0 and 17.9
+(0.99), first prediction 3.2 s of CPU time.
+"""
+
+import argparse
+import contextlib
+import itertools
+import math
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+
+from skinjax import checkpoint, parallel, phases
+from skinjax import config as config_lib
+from skinjax import workdir as workdir_lib
+from skinjax.config import default_config
+from skinjax.data import images, threads
+from skinjax.data.labels import HAM10000_CLASSES
+from skinjax.experiment import Experiment
+from skinjax.layer_paths import Layers
+from skinjax.predict import Predictor
+from skinjax.prediction_table import PredictionTable
+from skinjax.trained import TrainedModel
+
+_FIRST = """
+import sys, time
+start = time.perf_counter()
+from skinjax import compile_cache, parallel
+from skinjax.default_config import default_config
+parallel.initialize(default_config().parallel)
+compile_cache.enable()
+from skinjax.predict import Predictor
+prediction = Predictor(sys.argv[1]).predict(sys.argv[2])
+assert prediction.label, prediction.error
+print(time.perf_counter() - start, time.process_time())
+"""
+
+
+def main() -> None:
+    """Prints the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--images", type=Path, required=True, help="folder of JPEGs")
+    parser.add_argument("--work", type=Path, required=True, help="folder for copies and checkpoint")
+    parser.add_argument("--workdir", type=Path, help="a trained run in place of --model")
+    parser.add_argument("--model", default="efficientnet_b0", help="(default: efficientnet_b0)")
+    parser.add_argument("--count", type=int, default=2000, help="images (default: 2000)")
+    parser.add_argument("--batch_size", type=int, default=32, help="(default: 32)")
+    parser.add_argument("--rounds", type=int, default=3, help="of each, in turns (default: 3)")
+    arguments = parser.parse_args()
+    parallel.initialize(default_config().parallel)
+    paths = _enlarged(arguments.images, arguments.work / "enlarged", arguments.count)
+    workdir = arguments.workdir or _random_run(arguments.work, arguments.model)
+    # Before this process computes anything: it would take the cores.
+    first = _first_prediction(workdir, paths[0], arguments.work / "cache", arguments.rounds)
+    predictor = Predictor(workdir, batch_size=arguments.batch_size)
+    model = predictor.model
+    decoding, forward, predicting = _in_turns(
+        [
+            lambda: _decode(model, paths),
+            _forward(model, len(paths), arguments.batch_size),
+            lambda: _predict(predictor, paths, arguments.work / "predictions.csv"),
+        ],
+        arguments.rounds,
+    )
+    device = jax.devices()[0].device_kind
+    size, count = model.image_size, len(paths)
+    print(f"{model.config.model.name} at {size} px, {count} JPEGs of 600 x 450, ", end="")
+    print(f"{threads.available_cores()} cores, {jax.device_count()} x {device}, load {_load()}")
+    print(f"decoding alone: {count / decoding:.1f} images/s")
+    print(f"forward pass alone: {count / forward:.1f} images/s")
+    print(f"predicting: {count / predicting:.1f} images/s")
+    print(f"of the slower: {max(decoding, forward) / predicting:.3f}")
+    print(f"of both on the same cores: {(decoding + forward) / predicting:.3f}")
+    walls, cpus = zip(*first, strict=True)
+    print(f"first prediction of a process: {min(walls):.2f} to {max(walls):.2f} s", end="")
+    print(f" ({statistics.median(cpus):.2f} s of CPU time)")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak memory of this process: {peak:.2f} GiB")
+
+
+def _load() -> str:
+    return " ".join(f"{value:.1f}" for value in os.getloadavg())
+
+
+def _enlarged(source: Path, target: Path, count: int) -> list[Path]:
+    """Writes `count` images of 600 x 450, from as many files as there are, over and over."""
+    found = sorted(source.rglob("*.jpg"))
+    if not found:
+        raise SystemExit(f"no .jpg under {source}")
+    target.mkdir(parents=True, exist_ok=True)
+    paths = [target / f"ISIC_{number:07d}.jpg" for number in range(count)]
+    for path, original in zip(paths, itertools.cycle(found), strict=False):
+        if not path.exists():
+            image_HWC = cv2.resize(
+                images.decode(original), (600, 450), interpolation=cv2.INTER_CUBIC
+            )
+            path.write_bytes(images.encode_jpeg(image_HWC))
+    return paths
+
+
+def _random_run(work: Path, name: str) -> Path:
+    """A work directory with one checkpoint of random weights; returns it."""
+    workdir = work / f"run_{name}"
+    if workdir_lib.checkpoint_dir(workdir).is_dir():
+        return workdir
+    config = default_config()
+    config.model.name = name
+    config.data.update(raw_dir="none", image_size=224)
+    config.normalize.update(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    config.phases = (config_lib.phase(("*",), epochs=1),)
+    config.parallel.num_devices = 1
+    classes = HAM10000_CLASSES
+    experiment = Experiment.create(config, classes, np.ones(len(classes), int), None)
+    variables = experiment.init_variables()
+    layers = Layers.of(variables, experiment.model.stages)
+    phase = phases.resolve(config, layers, steps_per_epoch=1)[-1]
+    about = checkpoint.Description(
+        step=1,
+        epoch=1.0,
+        phase=phase.index,
+        metrics={},
+        classes=classes,
+        config=config_lib.to_json(config),
+        fingerprint="none",
+    )
+    saved = checkpoint.Checkpointer(
+        workdir_lib.checkpoint_dir(workdir), metric=config.checkpoint.metric
+    )
+    with contextlib.closing(saved):
+        saved.save(experiment.init_state(phase, variables), None, about)
+        saved.wait()
+    return workdir
+
+
+def _first_prediction(
+    workdir: Path, image: Path, cache: Path, rounds: int
+) -> list[tuple[float, float]]:
+    """Wall and CPU seconds of fresh processes, after one that fills the compile cache."""
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache.resolve())}
+    environment.pop("XLA_FLAGS", None)
+    command = [sys.executable, "-c", _FIRST, str(workdir), str(image)]
+    taken = []
+    for _ in range(rounds + 1):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        wall, cpu = map(float, done.stdout.split())
+        taken.append((wall, cpu))
+    return taken[1:]
+
+
+def _in_turns(functions: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+    """Median seconds of each, taken in turns so that all meet the same noise."""
+    taken: list[list[float]] = [[] for _ in functions]
+    for number in range(rounds + 1):
+        for function, seconds in zip(functions, taken, strict=True):
+            start = time.perf_counter()
+            function()
+            if number:  # the first compiles, and fills the system's cache of files
+                seconds.append(time.perf_counter() - start)
+    return [statistics.median(seconds) for seconds in taken]
+
+
+def _decode(model: TrainedModel, paths: Sequence[Path]) -> None:
+    for _ in threads.map_in_order(lambda path: model.preprocess(images.decode(path)), paths):
+        pass
+
+
+def _forward(model: TrainedModel, count: int, batch_size: int) -> Callable[[], None]:
+    """The pass over `count` images, a batch after the other."""
+    side = model.image_size
+    shape = (batch_size, side, side, 3)
+    image_BHWC = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    forward = jax.jit(model.forward())
+    variables = jax.device_put(model.variables)
+
+    def run() -> None:
+        outputs = None
+        for _ in range(math.ceil(count / batch_size)):
+            outputs = forward(variables, image_BHWC)
+        jax.block_until_ready(outputs)
+
+    return run
+
+
+def _predict(predictor: Predictor, paths: Sequence[Path], output: Path) -> None:
+    with PredictionTable(output, predictor.model.classes) as table:
+        for prediction in predictor.stream(paths):
+            assert not prediction.error
+            table.write(prediction)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""The verb `report`: write the report on a trained model, and its model card."""
+
+import argparse
+from collections.abc import Sequence
+
+from skinjax.errors import InputError
+from skinjax.verbs.arguments import DISCLAIMER, refuse
+
+SUMMARY = "write the report on a trained model, and its model card"
+DESCRIPTION = (
+    "Writes report.html, which needs no other file, model_card.md and report.json (the figures)"
+    " from what evaluate and other verbs left in a work directory, or from tables of predictions"
+    " alone. Predicts nothing."
+)
+
+
+def add_flags(verb: argparse.ArgumentParser) -> None:
+    """Adds the flags of the verb."""
+    source = verb.add_mutually_exclusive_group(required=True)
+    source.add_argument("--workdir", metavar="DIR", help="that was trained in, and evaluated")
+    source.add_argument(
+        "--predictions",
+        metavar="DIR",
+        help="a folder with predictions_test.csv, and predictions_val.csv for the calibration",
+    )
+    verb.add_argument(
+        "--split", default="test", metavar="NAME", help="that the figures are of (default: test)"
+    )
+    verb.add_argument("--output", metavar="DIR", help="default: report/ in the folder given")
+    verb.add_argument(
+        "--num_resamples", type=int, default=2000, metavar="N",
+        help="of the bootstrap; 0 for no intervals (default: 2000)",
+    )  # fmt: skip
+
+
+def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Runs the verb; raises as what it calls does."""
+    refuse(overrides, "report", add_flags)
+    if not 0 <= arguments.num_resamples <= 1_000_000:
+        raise InputError(
+            f"--num_resamples={arguments.num_resamples}: expected 0 to 1,000,000; 2000 is usual"
+        )
+    from skinjax import report
+
+    options = {
+        "split": arguments.split,
+        "output": arguments.output,
+        "num_resamples": arguments.num_resamples,
+    }
+    if arguments.workdir:
+        written = report.write_run(arguments.workdir, **options)
+    else:
+        written = report.write_predictions_report(arguments.predictions, **options)
+    for path in written:
+        print(f"written: {path}")
+    print(DISCLAIMER)
