@@ -43,10 +43,11 @@ from ml_collections import ConfigDict
 from sklearn.metrics import roc_auc_score
 
 from skinjax import config as config_lib
-from skinjax import trained, unknown, unknown_fit
+from skinjax import trained, unknown
 from skinjax.data import sources
-from skinjax.outputs import Item, Runner
+from skinjax.predict.outputs import Item, Runner
 from skinjax.train import train
+from skinjax.unknown import fitting as unknown_fit
 
 SIZE = (450, 600)
 COUNT = 100  # of each kind that is drawn

@@ -19,6 +19,7 @@ from skinjax import (
     metrics,
     out_of_memory,
     parallel,
+    run_data,
     test_time,
 )
 from skinjax import workdir as workdir_lib
@@ -241,23 +242,14 @@ def _open(
     """Reads the checkpoint and opens its data; `moved` has fields of `config.data` or None."""
     checkpointer, config = checkpoint.open_run(workdir)
     with contextlib.closing(checkpointer):
-        if config.data.train_on == "all":
-            raise InputError(
-                f"{workdir} was trained on every split (data.train_on=all): no split is left that "
-                "could tell how good it is; train with data.train_on=train to evaluate"
-            )
-        if moved["raw_dir"] or moved["prepared_dir"]:
-            config.data.directory = ""
-        config.data.update({name: value for name, value in moved.items() if value})
-        config.evaluate.batch_size = batch_size or config.evaluate.batch_size
         # Evaluating is one process on whatever devices there are, however the run was trained.
         config.parallel.update(distributed=False, num_devices=0)
-        parallel.initialize(config.parallel)
         step = checkpointer.choose(which)
         about = checkpointer.describe(step)
-        if not about.fingerprint:
-            config = _with_data(config)
-        prepared = _prepared_data(config, about)
+        config, prepared = run_data.open_data(
+            config, about.classes, about.fingerprint, workdir, moved
+        )
+        config.evaluate.batch_size = batch_size or config.evaluate.batch_size
         encoder = Encoder.from_json(about.metadata) if about.metadata else None
         counts_C = np.array(prepared.counts["train"])
         experiment = Experiment.create(config, about.classes, counts_C, encoder)
@@ -297,36 +289,3 @@ def _check_finite(predicted: SplitPredictions) -> None:
             f"{np.sum(~whole_N)} of {len(whole_N)} predictions are not finite; try "
             "config.model.dtype=float32, or a smaller config.optimizer.learning_rate in training"
         )
-
-
-def _with_data(config: Any) -> Any:
-    """The config of an imported model, which has no data of its own, with those of `--data`."""
-    if not config.data.directory:
-        raise InputError(
-            "the model was imported, so it has no data of its own: give --data, the folder of a "
-            "prepared data set of its classes"
-        )
-    size = open_prepared(Path(config.data.directory)).image_size
-    if size != config.data.image_size:
-        raise InputError(
-            f"--data={config.data.directory} has images of {size} pixels, and the model takes "
-            f"{config.data.image_size}: prepare with --config.data.image_size="
-            f"{config.data.image_size}"
-        )
-    return builder.settled(config)
-
-
-def _prepared_data(config: Any, about: checkpoint.Description) -> builder.PreparedDataset:
-    prepared = builder.prepare(config)
-    if about.fingerprint and prepared.fingerprint != about.fingerprint:
-        raise InputError(
-            f"the data in {config.data.raw_dir or config.data.dataset} is not what the checkpoint "
-            f"was trained on (fingerprint {prepared.fingerprint[:12]}, then "
-            f"{about.fingerprint[:12]}); restore the files"
-        )
-    if prepared.classes != about.classes:
-        raise InputError(
-            f"the checkpoint's classes are {', '.join(about.classes)}, the data's "
-            f"{', '.join(prepared.classes)}; evaluate it on data of its own classes"
-        )
-    return prepared

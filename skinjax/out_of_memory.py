@@ -76,7 +76,10 @@ def advice_for_evaluation(batch_size: int, num_devices: int) -> str:
     tried = f"it was evaluating with a batch of {batch_size}, and what was saved is kept"
     if half == batch_size:
         return f"{tried}; a smaller config.data.image_size or model is what is left"
-    return f"{tried}; try --config.evaluate.batch_size={half}"
+    return (
+        f"{tried}; try --config.evaluate.batch_size={half}, or --batch_size={half} of the verb"
+        " evaluate"
+    )
 
 
 def _either(options: list[str]) -> str:

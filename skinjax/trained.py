@@ -26,6 +26,7 @@ class TrainedModel:
       workdir: of the run.
       step: of the checkpoint; its fitted files are under it (`skinjax.fitted`).
       epoch: finished epochs, with the fraction.
+      fingerprint: of the data that it was trained on; '' where it was imported.
       config: of the run; it says whether and how an image is normalised and prepared.
       classes: in the order of the logits.
       module: the network, on one device.
@@ -37,6 +38,7 @@ class TrainedModel:
     workdir: Path
     step: int
     epoch: float
+    fingerprint: str
     config: ConfigDict
     classes: tuple[str, ...]
     module: Classifier
@@ -95,6 +97,7 @@ def load(workdir: Path | str, which: str = "best") -> TrainedModel:
         workdir=workdir,
         step=step,
         epoch=about.epoch,
+        fingerprint=about.fingerprint,
         config=config,
         classes=about.classes,
         module=module,

@@ -10,21 +10,14 @@ from matplotlib.image import imread
 from ml_collections import ConfigDict
 from scipy.special import softmax
 
-from skinjax import (
-    calibrate,
-    calibration,
-    evaluated,
-    fitted,
-    logs,
-    metrics,
-    operating_point,
-    set_threshold,
-)
+from skinjax import calibrate, calibration, evaluated, fitted, logs, metrics
 from skinjax import threshold as threshold_lib
 from skinjax.errors import InputError
 from skinjax.plots import calibration as calibration_plots
 from skinjax.plots import threshold as threshold_plots
 from skinjax.predictions import COLUMNS, write_predictions
+from skinjax.threshold import operating_point
+from skinjax.threshold import setting as set_threshold
 from skinjax.train import train
 from skinjax.verbs import calibrate as calibrate_verb
 from skinjax.verbs import threshold as threshold_verb

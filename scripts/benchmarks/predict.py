@@ -46,7 +46,7 @@ from skinjax.data.labels import HAM10000_CLASSES
 from skinjax.experiment import Experiment
 from skinjax.layer_paths import Layers
 from skinjax.predict import Predictor
-from skinjax.prediction_table import PredictionTable
+from skinjax.predict.table import PredictionTable
 from skinjax.trained import TrainedModel
 
 _FIRST = """

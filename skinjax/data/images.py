@@ -1,6 +1,7 @@
 """Image files to RGB arrays and back: decode with every check, resize, encode."""
 
 import dataclasses
+import stat
 from pathlib import Path
 
 import cv2
@@ -33,7 +34,10 @@ class Decoded:
 def decode(path: Path) -> np.ndarray:
     """Reads one image file: `decode_bytes`, with the file's name in its errors."""
     try:
-        image_headers.check_bytes(path.stat().st_size)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device might not end
+            raise InputError(f"it is {'a folder' if stat.S_ISDIR(status.st_mode) else 'no file'}")
+        image_headers.check_bytes(status.st_size)
         return decode_bytes(path.read_bytes())
     except InputError as error:
         raise InputError(f"cannot read image {path}: {error}") from None

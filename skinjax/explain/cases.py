@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from skinjax import trained
-from skinjax.data import builder
+from skinjax import (
+    run_data,
+    trained,
+)
 from skinjax.data.prepared import PreparedDataset
 from skinjax.errors import InputError, describe_system_error
 from skinjax.explain import Explainer
-from skinjax.trained import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,10 @@ def look(
         model = trained.load(workdir, str(step))
         if model.classes != tuple(classes):
             raise InputError("the checkpoint has other classes than the table")
-        image = _images(_open(model, moved), rows)
+        _, prepared = run_data.open_data(
+            model.config, model.classes, model.fingerprint, model.workdir, moved
+        )
+        image = _images(prepared, rows)
     except (InputError, OSError) as error:
         why = describe_system_error(error) if isinstance(error, OSError) else str(error)
         return Views(nothing, nothing, why)
@@ -103,21 +107,6 @@ def step_of(metrics: Mapping[str, Any]) -> int | None:
     words = metrics.get("checkpoint")
     named = re.search(r"\bstep (\d{1,12})\b", words) if isinstance(words, str) else None
     return int(named[1]) if named else None
-
-
-def _open(model: TrainedModel, moved: Mapping[str, str | None]) -> PreparedDataset:
-    """The data set, as `evaluate` opens it; read, prepared where it isn't yet."""
-    config = model.config
-    if moved["raw_dir"] or moved["prepared_dir"]:
-        config.data.directory = ""
-    config.data.update({name: value for name, value in moved.items() if value})
-    prepared = builder.prepare(config)
-    if prepared.image_size != model.image_size:
-        raise InputError(
-            f"the prepared images have {prepared.image_size} pixels, the network takes "
-            f"{model.image_size}"
-        )
-    return prepared
 
 
 def _images(

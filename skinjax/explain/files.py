@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import glob
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,10 +15,10 @@ from absl import logging
 from skinjax import calibration, logs, plots, trained
 from skinjax.config import nearest
 from skinjax.data import images
-from skinjax.data.sources.folders import IMAGE_ENDINGS
 from skinjax.errors import InputError
 from skinjax.explain import DESCRIPTIONS, Explainer, sanity
 from skinjax.plots import explanation
+from skinjax.predict import image_files
 from skinjax.trained import TrainedModel
 
 TABLE = "explanations.csv"
@@ -85,7 +84,7 @@ def explain_files(
       InputError: there is no such model, method or class, a pattern matches nothing, or no image
         at all can be read.
     """
-    paths = find(patterns)
+    paths = list(dict.fromkeys(image_files.find(patterns)))
     model = trained.load(workdir, which)
     if target != PREDICTED and target not in model.classes:
         raise InputError(
@@ -123,46 +122,6 @@ def explain_files(
         raise InputError(f"none of the {len(rows)} images can be read; the first: {errors[0]}")
     _write_table(output / TABLE, rows)
     return Result(output / TABLE, len(rows) - len(errors), errors, checked)
-
-
-def find(patterns: Iterable[str]) -> list[Path]:
-    """The image files that files, folders and glob patterns name: sorted within each, each once.
-
-    Raises:
-      InputError: one of them names none.
-    """
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        path = Path(pattern)
-        if path.is_file():
-            matched = [path]
-        elif path.is_dir():
-            matched = _below(path)
-        else:
-            matched = []
-            for name in sorted(glob.glob(pattern, recursive=True)):
-                below = Path(name)
-                matched += _below(below) if below.is_dir() else [below] * _is_image(below.name)
-        if not matched:
-            raise InputError(
-                f"--images={pattern} names no image file; expected a JPEG or PNG, a folder with "
-                "some, or a pattern that matches some"
-            )
-        found.update(dict.fromkeys(matched))
-    return list(found)
-
-
-def _below(folder: Path) -> list[Path]:
-    """Image files in a folder and those below it, but not in hidden ones."""
-    found = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(root, name) for name in sorted(names) if _is_image(name)]
-    return found
-
-
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_ENDINGS and not name.startswith(".")
 
 
 def _read(

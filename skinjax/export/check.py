@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from skinjax import image_files
 from skinjax.data import images
 from skinjax.errors import InputError
 from skinjax.export.network import Network, rebuild, run
+from skinjax.predict import image_files
 
 NUM_IMAGES = 16
 LIMIT = 1e-4  # of a probability, from the resized image

@@ -5,7 +5,6 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from skinjax import logs, plots, threshold
-from skinjax import operating_point as operating_point_lib
 from skinjax.plots import calibration as calibration_plots
 from skinjax.plots import threshold as threshold_plots
 from skinjax.report import (
@@ -19,6 +18,7 @@ from skinjax.report import (
 )
 from skinjax.report.document import Items, Picture, Section, Text
 from skinjax.report.run import Run, of_tables, of_workdir
+from skinjax.threshold import operating_point as operating_point_lib
 
 PAGE, CARD, FIGURES = "report.html", "model_card.md", "report.json"
 _THRESHOLD = "threshold.png"

@@ -2,7 +2,6 @@
 
 from skinjax import plots, threshold
 from skinjax.data import labels
-from skinjax.operating_point import MEASURES
 from skinjax.report.document import (
     NOT_AVAILABLE,
     Items,
@@ -15,6 +14,7 @@ from skinjax.report.document import (
 )
 from skinjax.report.run import Run
 from skinjax.report.sections import NAMES, largest_gap, number, with_interval
+from skinjax.threshold.operating_point import MEASURES
 from skinjax.unknown import KNOWN_SHARE
 
 _FEW = 20  # test images of a class, below which its figures say little

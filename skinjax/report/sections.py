@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skinjax import subgroups
-from skinjax.assessment import CALIBRATED
+from skinjax.assessment import CALIBRATED, subgroups
 from skinjax.metrics.engine import OF_TWO
 from skinjax.report.document import NOT_AVAILABLE, Note, Picture, Section, Table, Text, table
 

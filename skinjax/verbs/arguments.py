@@ -14,6 +14,18 @@ def is_override(argument: str) -> bool:
     return argument.lstrip("-").removeprefix("no").startswith("config.")
 
 
+def start_jax() -> None:
+    """Sets XLA's flags and the compile cache, which come before anything touches a device.
+
+    Reading a checkpoint does. For the verbs that use a trained model; `train` has its config's.
+    """
+    from skinjax import compile_cache, parallel
+    from skinjax.default_config import default_config
+
+    parallel.initialize(default_config().parallel)
+    compile_cache.enable()
+
+
 def refuse(
     arguments: Sequence[str], verb: str, add_flags: Callable[[argparse.ArgumentParser], None]
 ) -> None:

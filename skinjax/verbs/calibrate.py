@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skinjax.verbs.arguments import DISCLAIMER, refuse
+from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
 
 SUMMARY = "calibrate a checkpoint's probabilities"
 DESCRIPTION = (
@@ -45,6 +45,7 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Runs the verb; raises as what it calls does."""
     refuse(overrides, "calibrate", add_flags)
+    start_jax()
     from skinjax import calibrate
 
     moved = {name: getattr(arguments, name) for name in ("raw_dir", "prepared_dir", "data")}

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from skinjax.verbs.arguments import DISCLAIMER, refuse
+from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
 
 SUMMARY = "combine the predictions of several runs"
 DESCRIPTION = (
@@ -60,9 +60,11 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Runs the verb; raises as what it calls does."""
-    from skinjax import ensemble_files, metrics
+    from skinjax import metrics
+    from skinjax.ensemble import files as ensemble_files
 
     refuse(overrides, "ensemble", add_flags)
+    start_jax()
     result = ensemble_files.write(
         arguments.runs,
         arguments.output,

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from skinjax.verbs.arguments import DISCLAIMER, refuse
+from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
 
 SUMMARY = "show what a model gets wrong"
 DESCRIPTION = (
@@ -32,6 +32,7 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Runs the verb; raises as what it calls does."""
     refuse(overrides, "errors", add_flags)
+    start_jax()
     from skinjax.explain import errors_page
 
     page = errors_page.write(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skinjax.errors import InputError
-from skinjax.verbs.arguments import DISCLAIMER, refuse
+from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
 
 SUMMARY = "evaluate a checkpoint on a split, or on another data set"
 DESCRIPTION = (
@@ -72,6 +72,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     from skinjax import checkpoint
 
     refuse(overrides, "evaluate", add_flags)
+    start_jax()
     if arguments.list:
         print("\n".join(checkpoint.open_run(arguments.workdir)[0].listing()))
         return

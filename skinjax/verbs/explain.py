@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from skinjax.verbs.arguments import DISCLAIMER, refuse
+from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
 
 SUMMARY = "show what in images speaks for a class"
 DESCRIPTION = (
@@ -41,6 +41,7 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Runs the verb; raises as what it calls does."""
     refuse(overrides, "explain", add_flags)
+    start_jax()
     from skinjax.explain.files import explain_files
 
     result = explain_files(

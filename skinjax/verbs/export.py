@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from skinjax.verbs.arguments import DISCLAIMER, refuse
+from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
 
 SUMMARY = "write a checkpoint as StableHLO, ONNX or safetensors"
 DESCRIPTION = (
@@ -40,6 +40,7 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Runs the verb; raises as what it calls does."""
     refuse(overrides, "export", add_flags)
+    start_jax()
     from skinjax.export import export
 
     done = export(

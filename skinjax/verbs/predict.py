@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skinjax.errors import InputError, StoppedError
-from skinjax.verbs.arguments import DISCLAIMER, refuse
+from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
 
 if TYPE_CHECKING:  # they would import JAX
     from skinjax.predict import Prediction, Predictor
-    from skinjax.prediction_table import PredictionTable
+    from skinjax.predict.table import PredictionTable
 
 SUMMARY = "predict images with a trained model"
 DESCRIPTION = (
@@ -60,7 +60,8 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Runs the verb; raises as what it calls does."""
     _refuse(overrides)
-    from skinjax import image_files, prediction_table
+    from skinjax.predict import image_files
+    from skinjax.predict import table as prediction_table
 
     # What is wrong in the command shows before anything takes time.
     if arguments.batch_size < 1:
@@ -96,12 +97,7 @@ def _refuse(overrides: Sequence[str]) -> None:
 
 
 def _predictor(arguments: argparse.Namespace) -> "Predictor":
-    from skinjax import compile_cache, parallel
-    from skinjax.default_config import default_config
-
-    # Before anything starts JAX, reading a checkpoint too: its flags are read once.
-    parallel.initialize(default_config().parallel)
-    compile_cache.enable()
+    start_jax()
     from skinjax.predict import Predictor
 
     return Predictor(
@@ -116,7 +112,7 @@ def _with_rows(
     table: str, predictor: "Predictor", paths: Iterator[Path]
 ) -> tuple[Iterator[Path], Iterator[Any]]:
     """The images, and what the table says of each."""
-    from skinjax.patient_table import PatientTable
+    from skinjax.predict.patient_table import PatientTable
 
     if predictor.model.encoder is None:
         raise InputError(f"--metadata={table}: the model takes no patient metadata; leave it away")

@@ -47,7 +47,8 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         sent = challenge_lib.read_submission(submission, challenge)
         print(f"{submission}: {len(sent.image_ids)} images, a right file for {challenge.title}")
         return
-    from skinjax import challenge_score, logs
+    from skinjax import logs
+    from skinjax.challenge import scoring as challenge_score
 
     scored = challenge_score.score(submission, Path(arguments.truth).expanduser(), challenge)
     print("\n".join(_lines(challenge.title, scored)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skinjax.errors import InputError
-from skinjax.verbs.arguments import DISCLAIMER, refuse
+from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
 
 if TYPE_CHECKING:  # it would import JAX
     from skinjax.predict import Prediction
@@ -59,8 +59,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Runs the verb; raises as what it calls does."""
     refuse(overrides, "submit", add_flags)
     from skinjax import challenge as challenge_lib
-    from skinjax import image_files, parallel
-    from skinjax.default_config import default_config
+    from skinjax.predict import image_files
 
     # What is wrong in the command shows before anything takes time.
     challenge = challenge_lib.get(arguments.challenge)
@@ -68,7 +67,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     output = Path(arguments.output).expanduser()
     if output.is_dir():
         raise InputError(f"--output={output} is a folder; give the file to write")
-    parallel.initialize(default_config().parallel)
+    start_jax()
     import numpy as np
 
     from skinjax.predict import Predictor
@@ -115,7 +114,7 @@ def _predict(predictor: Any, paths: Sequence[Path], table: str | None) -> "list[
 
     rows = None
     if table:
-        from skinjax.patient_table import PatientTable
+        from skinjax.predict.patient_table import PatientTable
 
         if predictor.model.encoder is None:
             raise InputError(f"--metadata={table}: the model takes no patient metadata")

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skinjax.verbs.arguments import DISCLAIMER, refuse
+from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
 
 SUMMARY = "choose the threshold of a decision for a sensitivity or specificity"
 DESCRIPTION = (
@@ -41,8 +41,9 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Runs the verb; raises as what it calls does."""
     refuse(overrides, "threshold", add_flags)
+    start_jax()
     from skinjax import calibrate, threshold
-    from skinjax.set_threshold import set_threshold
+    from skinjax.threshold.setting import set_threshold
 
     done = set_threshold(
         arguments.workdir,

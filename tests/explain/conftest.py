@@ -47,6 +47,7 @@ def make_model() -> Callable[..., TrainedModel]:
             workdir=Path("nowhere"),
             step=0,
             epoch=0.0,
+            fingerprint="",
             config=config,
             classes=classes,
             module=module,

@@ -53,7 +53,7 @@ def make_model(name: str, image_size: int = 16, **changes: Any) -> TrainedModel:
     variables = jax.tree_util.tree_map_with_path(draw, shapes)
     preprocess = Preprocess.from_config(config.data)
     return TrainedModel(
-        Path("run"), 12, 1.5, config, CLASSES, module, variables, preprocess, encoder
+        Path("run"), 12, 1.5, "", config, CLASSES, module, variables, preprocess, encoder
     )
 
 

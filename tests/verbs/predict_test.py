@@ -11,13 +11,13 @@ import jax
 import numpy as np
 import pytest
 
-from skinjax import console, image_files, trained
+from skinjax import console, trained
 from skinjax.config import default_config
 from skinjax.data import images
 from skinjax.data.preprocess import Preprocess
 from skinjax.errors import InputError, StoppedError
 from skinjax.models import create
-from skinjax.predict import Predictor
+from skinjax.predict import Predictor, image_files
 from skinjax.trained import TrainedModel
 from skinjax.verbs import predict
 
@@ -38,6 +38,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainedModel:
         workdir=tmp_path / "run",
         step=1,
         epoch=1.0,
+        fingerprint="",
         config=config,
         classes=classes,
         module=module,

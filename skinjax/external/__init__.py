@@ -1,0 +1,305 @@
+"""An external test: a trained model on a data set of another make, its classes mapped.
+
+For research and education, not for diagnosis.
+"""
+
+import collections
+import csv
+import dataclasses
+import io
+import itertools
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from scipy.special import softmax
+from tqdm import tqdm
+
+from skinjax import calibration, evaluation_files, logs, test_time, trained
+from skinjax import workdir as workdir_lib
+from skinjax.calibration import Calibration
+from skinjax.errors import InputError
+from skinjax.external import class_mapping, seen_images
+from skinjax.external import data as external_data
+from skinjax.external import report as external_report
+from skinjax.external.class_mapping import ClassMapping
+from skinjax.external.data import ExternalData
+from skinjax.predict import outputs
+from skinjax.trained import TrainedModel
+
+
+def evaluate(
+    workdir: Path | str,
+    data: Path | str,
+    *,
+    which: str = "best",
+    dataset: str = "",
+    mapping: Path | str = "",
+    name: str = "",
+    tta: str = "none",
+    num_resamples: int = evaluation_files.NUM_RESAMPLES,
+    batch_size: int = 32,
+) -> dict[str, Any]:
+    """Evaluates a checkpoint on a data set that it was not trained on.
+
+    Left out are images that the run was trained or validated on (`seen_images.find`), images of
+    classes that the model does not have (`class_mapping`), and files that can't be read: all of
+    them are listed in `left_out.csv`, and counted in the report.
+
+    Writes `evaluation/external_<name>/` as `evaluate` writes a split, and external.md and
+    external.json beside, where the metrics stand next to those of the internal test, in the same
+    classes.
+
+    Args:
+      workdir: of the run.
+      data: the folder of the published files, several joined with os.pathsep; or of a prepared
+        data set.
+      which: "best", "latest" or a step.
+      dataset: the published layout, one of `config.data.dataset`; '' is told by the files.
+      mapping: a file, see `class_mapping.read_file`; '' is by the known tables.
+      name: of the folder; '' is that of `data`.
+      tta: the views of an image to take the mean over, one of `test_time.KINDS`.
+      num_resamples: of the bootstrap; 0 is no intervals.
+      batch_size: images at once; changes nothing but memory and speed.
+
+    Returns:
+      The metrics, as in `metrics.json`, with the key `external`.
+
+    Raises:
+      InputError: there is no such run, checkpoint, data or mapping, or no image is left.
+    """
+    test_time.check(tta)
+    workdir = Path(workdir)
+    split = f"external_{_checked_name(name or Path(data).name)}"
+    model = trained.load(workdir, which)
+    test = _choose(workdir, model, str(data), dataset, mapping)
+    probability_NC = _predict(model, test, tta, batch_size)
+    test.check_any_left()
+
+    rows = [test.named(place, split) for place in test.places]
+    label_N = np.array([test.mapping.classes.index(row["label"]) for row in rows])
+    own = calibration.load(workdir, model.step, model.classes) if tta == "none" else None
+    table = external_report.table(rows, probability_NC, label_N, test.mapping, own)
+    directory = workdir_lib.evaluation_dir(workdir, split)
+    directory.mkdir(parents=True, exist_ok=True)
+    logs.write_text(directory / "left_out.csv", test.left_out_csv())
+    title = f"{model.config.model.name} on {split.removeprefix('external_')} (external test)"
+    checkpoint = f"{which}: step {model.step}, epoch {model.epoch:g}"
+    result = evaluation_files.write(
+        directory,
+        split,
+        rows,
+        table.probability_NK,
+        test.mapping.classes,
+        title=title,
+        checkpoint=checkpoint,
+        split_counts=None,
+        # Where probabilities are added up, the model's own calibration has no place any more.
+        calibration=None if test.mapping.merges_model else own,
+        num_resamples=num_resamples,
+        extra={"step": model.step, "test_time_augmentation": tta, "external": test.summary()},
+        note=test.note(),
+    )
+    compared = _compare(workdir, model, test, table, own, tta=tta, num_resamples=num_resamples)
+    logs.write_json(directory / "external.json", {**test.summary(), **compared})
+    about = [f"Checkpoint: {checkpoint}", *test.lines(), *_views_line(tta)]
+    logs.write_text(directory / "external.md", external_report.markdown(title, about, compared))
+    return result
+
+
+@dataclass
+class _Test:
+    """A data set, and which of its images are predicted.
+
+    Attributes:
+      data: where it lies, as given.
+      found: what is known of it.
+      mapping: of the classes.
+      unchecked: why it is not known what the model has seen; '' if it is.
+      reasons: by the place of a row, why it is left out.
+    """
+
+    data: str
+    found: ExternalData
+    mapping: ClassMapping
+    unchecked: str
+    reasons: dict[int, str]
+
+    @property
+    def places(self) -> list[int]:
+        """The rows that are not left out."""
+        return [place for place in range(len(self.found.rows)) if place not in self.reasons]
+
+    def counts(self) -> dict[str, int]:
+        """How many are left out for each reason, files that can't be read as one."""
+        return dict(collections.Counter(reason.split(": ")[0] for reason in self.reasons.values()))
+
+    def check_any_left(self) -> None:
+        if len(self.reasons) == len(self.found.rows):
+            said = ", ".join(f"{count} {reason}" for reason, count in self.counts().items())
+            raise InputError(
+                f"no image of {self.data} is left to test on ({said or 'it has none'}): give"
+                " images that the model was not trained on, of classes that it has"
+            )
+
+    def named(self, place: int, split: str) -> dict[str, Any]:
+        """A row for the table of predictions, with an evaluated class as its label."""
+        row = self.found.rows[place]
+        own = self.mapping.of_data[self.mapping.data_classes.index(row["label"])]
+        return {**row, "split": split, "label": self.mapping.classes[own]}
+
+    def summary(self) -> dict[str, Any]:
+        """What was tested on, as JSON types."""
+        return {
+            "data": self.data,
+            "dataset": self.found.dataset,
+            "num_found": len(self.found.rows),
+            "num_predicted": len(self.places),
+            "left_out": self.counts(),
+            "seen_images_unchecked": self.unchecked,
+            "classes": list(self.mapping.classes),
+            "mapping": self.mapping.lines(),
+            "notes": list(self.found.notes),
+        }
+
+    def lines(self) -> list[str]:
+        """The same for a reader."""
+        lines = [f"Data: {self.data} ({self.found.dataset}), {len(self.found.rows)} images"]
+        lines += [f"Passed over: {note}" for note in self.found.notes]
+        lines += [f"Left out: {n} {why}" for why, n in self.counts().items()]
+        if self.reasons:
+            lines.append("Each image left out is in [left_out.csv](left_out.csv)")
+        if self.unchecked:
+            lines.append(
+                f"NOT CHECKED is whether the model has seen these images: {self.unchecked}"
+            )
+        else:
+            lines.append(
+                "Checked by id, lesion and picture: no image here was in training or validation"
+            )
+        return lines + [f"Classes: {line}" for line in self.mapping.lines()]
+
+    def note(self) -> str:
+        """One line over the plots."""
+        note = f"external test: {len(self.places)} of {len(self.found.rows)} images"
+        return f"{note}; not checked whether seen in training" if self.unchecked else note
+
+    def left_out_csv(self) -> str:
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["image_id", "label", "reason"])
+        for place, reason in sorted(self.reasons.items()):
+            row = self.found.rows[place]
+            writer.writerow([row["image_id"], row["label"], reason.replace("\r", " ")])
+        return buffer.getvalue()
+
+
+def _choose(
+    workdir: Path, model: TrainedModel, data: str, dataset: str, mapping: Path | str
+) -> _Test:
+    """Reads the data set, maps its classes and finds what the model has seen of it."""
+    found = external_data.read(data, dataset, model.config.data, model.preprocess)
+    classes = class_mapping.create(model.classes, found.classes, mapping)
+    seen = seen_images.find(workdir, str(model.step), found)
+    unknown = set(classes.unknown_to_model)
+    reasons = {
+        place: f"of a class that the model does not have: {row['label']}"
+        for place, row in enumerate(found.rows)
+        if row["label"] in unknown
+    }
+    test = _Test(data, found, classes, seen.unchecked, reasons | seen.reasons)
+    for line in classes.lines():
+        logging.info("%s", line)
+    for reason, count in test.counts().items():
+        logging.warning("%d of %d images left out: %s", count, len(found.rows), reason)
+    if seen.unchecked:
+        logging.warning("not checked what the model has seen of %s: %s", data, seen.unchecked)
+    return test
+
+
+def _predict(model: TrainedModel, test: _Test, tta: str, batch_size: int) -> np.ndarray:
+    """Probabilities (N, C) of what can be read, in order; the rest goes to the test's reasons."""
+    if tta != "none":
+        fields = {one.name: getattr(model, one.name) for one in dataclasses.fields(model)}
+        model = _WithViews(**fields, tta=tta)
+    runner = outputs.Runner(model, batch_size=batch_size)
+    places = test.places
+    said = itertools.chain.from_iterable(runner.batches(test.found.prepared(runner, places)))
+    shown = tqdm(
+        zip(places, said, strict=True), desc="predicting", unit="image", total=len(places),
+        disable=not sys.stderr.isatty(),
+    )  # fmt: skip
+    logits_N = []
+    for place, output in shown:
+        if output.error:
+            test.reasons[place] = f"can't be read: {output.error}"
+            logging.warning("left out: %s", output.error)
+        else:
+            logits_N.append(output.logits_C)
+    if not logits_N:
+        return np.empty((0, len(model.classes)))
+    return np.asarray(softmax(np.array(logits_N, np.float64), axis=1))
+
+
+def _compare(
+    workdir: Path,
+    model: TrainedModel,
+    test: _Test,
+    table: external_report.Table,
+    own: Calibration | None,
+    *,
+    tta: str,
+    num_resamples: int,
+) -> dict[str, Any]:
+    """The metrics of the external test and, if its predictions are there, of the internal one."""
+    internal, missing = external_report.read_internal(
+        workdir, "test" if tta == "none" else f"test_{tta}", model.step, test.mapping, own
+    )
+    classes = test.mapping.classes
+    return {
+        "external": external_report.assess(table, classes, num_resamples),
+        "internal": internal and external_report.assess(internal, classes, num_resamples),
+        "internal_missing": missing,
+    }
+
+
+def _views_line(tta: str) -> list[str]:
+    if tta == "none":
+        return []
+    return [f"Mean over {test_time.num_views(tta)} views of each image ({tta}), not calibrated"]
+
+
+def _checked_name(name: str) -> str:
+    """A name for the folder: as given, if it can be one."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.-")[:60]
+    if not name:
+        raise InputError("--name is empty: give the test a name of letters and digits")
+    return name
+
+
+@dataclass(frozen=True)
+class _WithViews(TrainedModel):
+    """A model whose logits are of the mean over an image's views."""
+
+    tta: str = "none"
+
+    def forward(self) -> Callable[..., dict[str, jax.Array]]:
+        plain = super().forward()
+
+        def averaged(
+            variables: Any, image_BHWC: jax.Array, metadata_BM: jax.Array | None = None
+        ) -> dict[str, jax.Array]:
+            def logits(view_BHWC: jax.Array) -> jax.Array:
+                return plain(variables, view_BHWC, metadata_BM)["logits_BC"]
+
+            logits_BC = test_time.mean_logits(logits, image_BHWC.astype(jnp.float32), self.tta)
+            return {"logits_BC": logits_BC, "features_BD": logits_BC[:, :1]}
+
+        return averaged
