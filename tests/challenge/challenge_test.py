@@ -204,7 +204,7 @@ def test_scores_are_those_of_the_organisers_program(tmp_path):
     )
     scored = challenge_score.score(*files)
     assert scored["num_scored"] == 55
-    golden = json.loads((Path(__file__).parent / "golden" / "isic_scores.json").read_text())
+    golden = json.loads((Path(__file__).parent.parent / "golden" / "isic_scores.json").read_text())
     assert scored["balanced_accuracy"] == pytest.approx(golden["balanced_accuracy"], abs=1e-12)
     names = {"roc_auc": "auc", "roc_auc_above_80": "auc_sens_80", "average_precision": "ap"}
     for column, one in scored["per_class"].items():
