@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import hashlib
+import math
 import os
 import re
 import shutil
@@ -112,7 +114,13 @@ class Checkpointer:
                     variables=ocp.args.StandardSave(_variables(host)),
                     training=ocp.args.StandardSave(_training(host)),
                     data=ocp.args.JsonSave({"state": data_state}),
-                    description=ocp.args.JsonSave({"format": _FORMAT, **asdict(description)}),
+                    description=ocp.args.JsonSave(
+                        {
+                            "format": _FORMAT,
+                            "digest": digest(_variables(host)),
+                            **asdict(description),
+                        }
+                    ),
                 ),
                 force=True,
             )
@@ -154,11 +162,13 @@ class Checkpointer:
           InputError: it is missing or unreadable.
         """
         try:
-            args = ocp.args.Composite(description=ocp.args.JsonRestore())
-            values = dict(self._manager.restore(step, args=args)["description"])
+            values = dict(self._description(step))
             if values.pop("format") not in _READABLE:
                 raise ValueError("it is of another version of skinjax")
-            return Description(**{**values, "classes": tuple(values["classes"])})
+            values.pop("digest", None)
+            description = Description(**{**values, "classes": tuple(values["classes"])})
+            _check_description(description, step)
+            return description
         except Exception as error:
             raise InputError(
                 f"checkpoint {step} in {self.directory} can't be read ({_first_line(error)})"
@@ -215,6 +225,7 @@ class Checkpointer:
         try:
             args = ocp.args.Composite(variables=ocp.args.StandardRestore())
             restored = self._manager.restore(step, args=args)["variables"]
+            self._check_digest(step, restored)
         except Exception as error:
             raise InputError(
                 f"checkpoint {step} in {self.directory} can't be read ({_first_line(error)}); "
@@ -234,10 +245,7 @@ class Checkpointer:
           ValueError: the structure or a shape differs.
         """
         abstract = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
-        about = self._manager.restore(
-            step, args=ocp.args.Composite(description=ocp.args.JsonRestore())
-        )["description"]
-        if about["format"] != _FORMAT:
+        if self._description(step)["format"] != _FORMAT:
             raise ValueError(
                 "it is of an earlier version of skinjax: it evaluates, but can't go on"
             )
@@ -250,6 +258,7 @@ class Checkpointer:
             ),
         )
         variables, training = restored["variables"], restored["training"]
+        self._check_digest(step, variables)
         raw = training.pop("raw", None)
         state = TrainState(**(raw or variables), **training, ema=None if raw is None else variables)
         expected: Any = jax.tree.structure(template)
@@ -257,6 +266,18 @@ class Checkpointer:
             raise ValueError("its optimizer state is of another phase")
         jax.tree.map(_check_leaf, state, template)
         return state, restored["data"]["state"]
+
+    def _description(self, step: int) -> dict[str, Any]:
+        args = ocp.args.Composite(description=ocp.args.JsonRestore())
+        values: dict[str, Any] = self._manager.restore(step, args=args)["description"]
+        return values
+
+    def _check_digest(self, step: int, variables: Any) -> None:
+        """Raises ValueError where the numbers read are not those that were saved."""
+        # Earlier versions saved none. TensorStore has no checksum of what it does not compress.
+        expected = self._description(step).get("digest")
+        if expected is not None and digest(variables) != expected:
+            raise ValueError("its parameters are damaged: they are not those that were saved")
 
     def set_aside(self, step: int) -> None:
         """Moves an unreadable checkpoint out of the way, so that training can pass its step.
@@ -297,6 +318,34 @@ def _by_score(steps: Sequence[int], score_of_step: Mapping[int, float]) -> list[
     return sorted(scored, key=lambda step: (score_of_step[step], step))
 
 
+def digest(variables: Any) -> str:
+    """SHA-256 of names, shapes, dtypes and bytes of a tree of arrays, in hexadecimal."""
+    hashed = hashlib.sha256()
+    leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
+    for path, leaf in sorted((jax.tree_util.keystr(path), leaf) for path, leaf in leaves):
+        array = np.ascontiguousarray(leaf)
+        hashed.update(f"{path} {array.dtype} {array.shape}\n".encode())
+        hashed.update(array.reshape(-1).view(np.uint8).data)
+    return hashed.hexdigest()
+
+
+def _check_description(about: Description, step: int) -> None:
+    """Raises ValueError where a description can't be one that `save` wrote."""
+    if about.step != step:
+        raise ValueError(f"it says that it is of step {about.step!r}")
+    classes = about.classes
+    if not all(isinstance(name, str) and name.isprintable() and name for name in classes):
+        raise ValueError("its classes are no names")
+    if len(classes) < 2 or len(set(classes)) != len(classes):
+        raise ValueError(f"its classes are {classes}, expected two or more different ones")
+    for name in ("config", "fingerprint", "metadata"):
+        if not isinstance(getattr(about, name), str):
+            raise ValueError(f"its {name} is no text")
+    numbers = [about.epoch, *(value for value in about.metrics.values() if value is not None)]
+    if not all(type(one) in (int, float) and math.isfinite(one) for one in numbers):
+        raise ValueError("its epoch or a metric is no number")
+
+
 def open_run(workdir: Path) -> tuple[Checkpointer, ConfigDict]:
     """Opens a work directory's checkpoints for reading, with the config that they hold.
 
@@ -317,7 +366,11 @@ def open_run(workdir: Path) -> tuple[Checkpointer, ConfigDict]:
             "give the --workdir that was trained"
         )
     # Which metric chooses the best stands in the checkpoints, so they are opened twice.
-    with contextlib.closing(Checkpointer(directory, metric="loss", read_only=True)) as any_metric:
+    try:
+        opened = Checkpointer(directory, metric="loss", read_only=True)
+    except (RecursionError, TypeError, ValueError) as error:
+        raise InputError(f"{directory} can't be read ({_first_line(error)})") from error
+    with contextlib.closing(opened) as any_metric:
         steps = reversed(any_metric.steps())
         about = next(filter(None, map(any_metric._describe_or_none, steps)), None)
     if about is None:

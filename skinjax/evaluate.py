@@ -16,6 +16,7 @@ from skinjax import (
     calibration,
     checkpoint,
     evaluation_files,
+    fitted,
     metrics,
     out_of_memory,
     parallel,
@@ -226,7 +227,11 @@ class _Run:
             calibration=own,
             loss=predicted.loss,
             num_resamples=self.num_resamples,
-            extra={"step": self.step, "test_time_augmentation": self.tta},
+            extra={
+                "step": self.step,
+                "digest": fitted.digest(self.workdir, self.step),
+                "test_time_augmentation": self.tta,
+            },
             note=note,
         )
 

@@ -29,7 +29,8 @@ def write_json(workdir: Path | str, step: int, name: str, values: Mapping[str, A
     """Writes `values` atomically; returns the path."""
     target = path(workdir, step, name)
     target.parent.mkdir(parents=True, exist_ok=True)
-    logs.write_json(target, {"format": _FORMAT, "step": step, **values})
+    about = {"format": _FORMAT, "step": step, "digest": digest(workdir, step)}
+    logs.write_json(target, {**about, **values})
     return target
 
 
@@ -41,21 +42,30 @@ def read_json(workdir: Path | str, step: int, name: str) -> dict[str, Any] | Non
     """
     source = path(workdir, step, name)
     try:
-        if source.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"it has {source.stat().st_size} bytes")
-        values = json.loads(source.read_text(encoding="utf-8"), parse_constant=_refuse)
+        values = json.loads(logs.read_text(source, _MOST_BYTES), parse_constant=_refuse)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{source} can't be read ({error}); {_ADVICE}") from None
     if not isinstance(values, dict):
         raise InputError(f"{source} holds a {type(values).__name__}, no object; {_ADVICE}")
-    for key, expected in {"format": _FORMAT, "step": step}.items():
+    about = {"format": _FORMAT, "step": step, "digest": digest(workdir, step)}
+    for key, expected in about.items():
         if values.get(key) != expected:
             raise InputError(
                 f"{source} has {key} {values.get(key)!r}, expected {expected}; {_ADVICE}"
             )
-    return {key: value for key, value in values.items() if key not in ("format", "step")}
+    return {key: value for key, value in values.items() if key not in about}
+
+
+def digest(workdir: Path | str, step: int) -> str:
+    """What tells a checkpoint from another of the same step, `checkpoint.digest`; '' if unknown."""
+    description = Path(workdir) / "checkpoints" / str(step) / "description" / "metadata"
+    try:
+        values = json.loads(logs.read_text(description, _MOST_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    return str(values.get("digest", "")) if isinstance(values, dict) else ""
 
 
 _ADVICE = "delete it, and fit it again"

@@ -8,12 +8,13 @@ import os
 import platform
 import re
 import shlex
+import stat
 import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import ml_collections
 import numpy as np
@@ -52,6 +53,38 @@ def write_bytes(path: Path | str, content: bytes) -> None:
 def write_text(path: Path | str, text: str) -> None:
     """`write_bytes` of `text` as UTF-8."""
     write_bytes(path, text.encode())
+
+
+def open_regular(path: Path | str, most_bytes: int) -> BinaryIO:
+    """Opens a regular file of at most `most_bytes` for reading; a pipe or device never blocks.
+
+    Raises:
+      OSError: there is no such file, or it can't be opened.
+      ValueError: it is no regular file, or larger.
+    """
+    # A FIFO that nobody writes to would be waited for without O_NONBLOCK, which files don't heed.
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: SIM115
+    found = os.fstat(file.fileno())
+    if stat.S_ISREG(found.st_mode) and found.st_size <= most_bytes:
+        return file
+    file.close()
+    if stat.S_ISREG(found.st_mode):
+        raise ValueError(f"it has {found.st_size} bytes, expected {most_bytes} at most")
+    raise ValueError("it is no regular file")
+
+
+def read_text(path: Path | str, most_bytes: int) -> str:
+    """The text of a regular file in UTF-8, of at most `most_bytes`; line ends stay as they are.
+
+    Raises:
+      OSError: there is no such file, or it can't be read.
+      ValueError: it is no regular file, larger, or no UTF-8.
+    """
+    with open_regular(path, most_bytes) as file:
+        content = file.read(most_bytes + 1)  # it may have grown, or be one of /proc of no size
+    if len(content) > most_bytes:
+        raise ValueError(f"it has more than {most_bytes} bytes")
+    return content.decode("utf-8")
 
 
 def write_json(path: Path | str, value: Any) -> None:

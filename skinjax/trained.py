@@ -14,8 +14,9 @@ from ml_collections import ConfigDict
 from skinjax import checkpoint, image_ops, models
 from skinjax.data.metadata import Encoder
 from skinjax.data.preprocess import Preprocess
+from skinjax.errors import InputError
 from skinjax.layer_paths import Params
-from skinjax.models import Classifier
+from skinjax.models import Classifier, heads
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def load(workdir: Path | str, which: str = "best") -> TrainedModel:
         step = checkpointer.choose(which)
         about = checkpointer.describe(step)
         variables = checkpointer.restore_variables(step)
+    _check_outputs(variables, config.model, about, workdir)
     encoder = Encoder.from_json(about.metadata) if about.metadata else None
     module = models.create(
         config.model,
@@ -105,6 +107,23 @@ def load(workdir: Path | str, which: str = "best") -> TrainedModel:
         preprocess=Preprocess.from_config(config.data),
         encoder=encoder,
     )
+
+
+def _check_outputs(
+    variables: dict[str, Params], model: ConfigDict, about: checkpoint.Description, workdir: Path
+) -> None:
+    """Says in words what Flax would say of shapes; a whole check takes as long as a compilation."""
+    is_sigmoid = heads.check_layers(model.head)[-1:] == (("sigmoid",),)
+    expected = 1 if is_sigmoid else len(about.classes)
+    try:
+        found = variables["params"]["head"]["logits"]["kernel"].shape[1]
+    except (KeyError, TypeError, AttributeError, IndexError):
+        found = 0
+    if found != expected:
+        raise InputError(
+            f"checkpoint {about.step} in {workdir} has {len(about.classes)} classes, and its "
+            f"network {found} outputs: it is damaged; choose another with --checkpoint"
+        )
 
 
 def _forward(

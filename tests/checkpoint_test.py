@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ml_collections import ConfigDict
 
 from skinjax import config as config_lib
 from skinjax import parallel, phases
-from skinjax.checkpoint import Checkpointer, Description, open_run
+from skinjax.checkpoint import Checkpointer, Description, digest, open_run
 from skinjax.config import phase
 from skinjax.errors import InputError
 from skinjax.experiment import Experiment
@@ -188,3 +189,60 @@ def test_the_folder_of_checkpoints_is_enough(
     assert config == experiment.config
     assert opened.describe(opened.choose("best")).classes == ("a", "b", "c")
     assert opened.restore_variables(1).keys() == {"params", "batch_stats"}
+
+
+def test_altered_parameters_are_refused(experiment: Experiment, checkpointer: Checkpointer) -> None:
+    state = state_of(experiment, 0)
+    checkpointer.save(state, {}, describe(1, accuracy=1.0))
+    checkpointer.wait()
+    assert digest(checkpointer.restore_variables(1)) == digest(jax.device_get(state.variables))
+    description = checkpointer.directory / "1" / "description" / "metadata"
+    values = json.loads(description.read_text())
+    description.write_text(json.dumps({**values, "digest": "0" * 64}))
+    with pytest.raises(InputError, match="its parameters are damaged"):
+        checkpointer.restore_variables(1)
+    with pytest.raises(ValueError, match="its parameters are damaged"):
+        checkpointer.restore(1, jax.eval_shape(lambda: state_of(experiment, 0)))
+    del values["digest"]  # as earlier versions left it
+    description.write_text(json.dumps(values))
+    checkpointer.restore_variables(1)
+
+
+def test_a_digest_tells_names_shapes_and_numbers_apart() -> None:
+    tree = {"a": np.arange(6, dtype=np.float32), "b": {"c": np.zeros(1, np.float32)}}
+    changed = [
+        {"a": tree["a"].reshape(2, 3), "b": tree["b"]},
+        {"a": tree["a"] + np.float32(1e-7) * 8, "b": tree["b"]},
+        {"a": tree["a"].astype(np.float64), "b": tree["b"]},
+        {"x": tree["a"], "b": tree["b"]},
+    ]
+    assert len({digest(one) for one in [tree, *changed]}) == 5
+    assert digest({"b": tree["b"], "a": tree["a"]}) == digest(tree)
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        {"metrics": None},
+        {"metrics": {"accuracy": "1"}},
+        {"config": None},
+        {"config": []},
+        {"classes": []},
+        {"classes": ["a", "a", "a"]},
+        {"classes": ["a", "", "c"]},
+        {"classes": 3},
+        {"epoch": "x"},
+        {"fingerprint": 1},
+        {"step": 2},
+        {"unheard_of": 1},
+    ],
+)
+def test_a_hostile_description_is_one_clear_line(
+    experiment: Experiment, checkpointer: Checkpointer, altered: dict[str, Any]
+) -> None:
+    checkpointer.save(state_of(experiment, 0), {}, describe(1, accuracy=1.0))
+    checkpointer.wait()
+    description = checkpointer.directory / "1" / "description" / "metadata"
+    description.write_text(json.dumps({**json.loads(description.read_text()), **altered}))
+    with pytest.raises(InputError, match=r"checkpoint 1 in .* can't be read"):
+        checkpointer.describe(1)

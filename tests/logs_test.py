@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import shlex
 import struct
 import sys
@@ -301,3 +302,29 @@ def test_describe_run_survives_a_broken_versions_file(tmp_path):
     (tmp_path / "versions.json").write_text('[{"started"')
     logs.describe_run(tmp_path, ml_collections.ConfigDict(), devices=[])
     assert len(json.loads((tmp_path / "versions.json").read_text())) == 1
+
+
+def test_text_is_read_from_regular_files_of_a_size_alone(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes("é\r\n".encode())
+    assert logs.read_text(path, 4) == "é\r\n"
+    (tmp_path / "link").symlink_to(path)
+    assert logs.read_text(str(tmp_path / "link"), 4) == "é\r\n"
+    with pytest.raises(ValueError, match="it has 4 bytes, expected 3 at most"):
+        logs.read_text(path, 3)
+    path.write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="utf-8"):
+        logs.read_text(path, 4)
+    with pytest.raises(FileNotFoundError):
+        logs.read_text(tmp_path / "none", 4)
+
+
+def test_a_pipe_a_device_or_a_folder_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(ValueError, match="no regular file"):
+            logs.read_text(path, 4)
+    with pytest.raises((OSError, ValueError)):
+        logs.read_text(tmp_path, 4)
+    with pytest.raises(ValueError, match="more than 4 bytes"):
+        logs.read_text("/proc/self/status", 4)

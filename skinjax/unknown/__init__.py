@@ -79,6 +79,11 @@ class Unknown:
 
     def mahalanobis(self, features_ND: np.ndarray) -> np.ndarray:
         """Squared distance of features to the nearest class mean: float64 (N,)."""
+        if features_ND.shape[1] != len(self.center_D):
+            raise InputError(
+                f"the score of unlike images is fitted to {len(self.center_D)} features, and the"
+                f" network has {features_ND.shape[1]}; {_ADVICE}"
+            )
         white_ND = (features_ND - self.center_D) @ self.whitening_DD
         difference_NKD = white_ND[:, None, :] - self.means_KD
         squared_NK = np.einsum("nkd,nkd->nk", difference_NKD, difference_NKD, dtype=np.float64)
@@ -148,6 +153,7 @@ def save(
     about = {
         "format": _FORMAT,
         "step": step,
+        "digest": fitted.digest(workdir, step),
         "classes": list(classes),
         "method": found.method,
         "thresholds": dict(found.thresholds),
@@ -176,11 +182,19 @@ def load(workdir: Path | str, step: int, classes: Sequence[str]) -> Unknown | No
     path = fitted.path(workdir, step, fitted.UNKNOWN)
     if not path.exists():
         return None
+    if not path.is_file():
+        raise InputError(f"{path} is no regular file; {_ADVICE}")
     import safetensors
 
     try:
         with safetensors.safe_open(path, framework="np") as file:
-            method, thresholds, scales = _described(file.metadata(), step, classes)
+            expected = {
+                "format": _FORMAT,
+                "step": step,
+                "digest": fitted.digest(workdir, step),
+                "classes": list(classes),
+            }
+            method, thresholds, scales = _described(file.metadata(), expected)
             _check_shapes(file, len(classes))
             arrays = [file.get_tensor(name) for name in _TENSORS]
         if not all(np.isfinite(array).all() for array in arrays):
@@ -191,15 +205,15 @@ def load(workdir: Path | str, step: int, classes: Sequence[str]) -> Unknown | No
 
 
 def _described(
-    metadata: Mapping[str, str] | None, step: int, classes: Sequence[str]
+    metadata: Mapping[str, str] | None, expected: Mapping[str, Any]
 ) -> tuple[str, dict[str, float], dict[str, tuple[float, float]]]:
     """Method, thresholds and scales, checked; raises ValueError."""
     about = json.loads((metadata or {}).get("skinjax", "null"))
     if not isinstance(about, dict):
         raise ValueError("it does not say what it is")
-    for name, expected in {"format": _FORMAT, "step": step, "classes": list(classes)}.items():
-        if about.get(name) != expected:
-            raise ValueError(f"its {name} is {about.get(name)!r}, expected {expected!r}")
+    for name, value in expected.items():
+        if about.get(name) != value:
+            raise ValueError(f"its {name} is {about.get(name)!r}, expected {value!r}")
     method, thresholds, scales = (about.get(key) for key in ("method", "thresholds", "scales"))
     if method not in METHODS:
         raise ValueError(f"its method is {method!r}, expected one of {', '.join(METHODS)}")
