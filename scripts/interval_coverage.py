@@ -15,7 +15,6 @@ seed 0, so that a share of 95 % is known to 1.3 %:
     brier_score                             95.3%  92.7%  92.3%  88.3%  94.3%  87.7%
     expected_calibration_error              99.3%  99.3%  97.3%  96.3% 100.0% 100.0%
     expected_calibration_error_equal_mass   99.0%  98.3%  98.7%  98.3% 100.0% 100.0%
-    maximum_calibration_error               69.0%  69.7%  58.3%  58.3%  57.7%  57.7%
     macro_roc_auc                           92.7%  90.3%  92.0%  89.7%  94.7%  90.0%
     macro_pr_auc                            93.7%  89.7%  89.0%  84.3%  88.7%  84.0%
     macro_partial_roc_auc                   93.3%  90.3%  86.0%  83.0%  88.3%  85.7%
@@ -33,8 +32,12 @@ and 15 lesions in them, 89 % for that of PR-AUC. Too narrow, and not to be leane
 class of 11 lesions, above all the partial one, which its two lowest scores decide (and so its macro
 mean), and recall near 0 or 1 of such a class. Wide, on purpose: the expected calibration errors,
 whose plain percentiles held the calibrated model's error in none of 300. The maximum calibration
-error is of the sample: the bins with few images make it, and no interval of it tells of the
-population.
+error is of the sample: the bins with few images make it, and it has no interval (one like those of
+the expected errors held the population's in 69, 58 and 58 % of the data sets).
+
+The rows of recall are older than the interval of Wilson for a class of which all or no images are
+right, and were not run again: such data sets, which had an interval of width 0, now have a wider
+one, so that the shares are these or higher. The other rows are not touched by it.
 """
 
 import argparse
@@ -74,7 +77,8 @@ def main() -> None:
     classes = [str(index) for index in range(len(lesions_C))]
     population = _data_set(rng, [_POPULATION * count for count in lesions_C], *design[1:])
     truth = _flat(metrics.compute(*population[:2], classes))
-    names = [name for name, value in truth.items() if value is not None]
+    without = "maximum_calibration_error"  # has no interval
+    names = [name for name, value in truth.items() if value is not None and name != without]
     held: dict[str, list[list[bool]]] = {"lesion": [], "image": []}
     for _ in range(arguments.data_sets):
         probability_NC, label_N, lesion_N = _data_set(rng, lesions_C, *design[1:])

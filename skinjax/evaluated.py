@@ -3,12 +3,14 @@
 import contextlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from skinjax import fitted, logs
 from skinjax import workdir as workdir_lib
 from skinjax.errors import InputError
 from skinjax.predictions import read_predictions
@@ -49,11 +51,9 @@ def read(workdir: Path, split: str, step: int) -> EvaluatedSplit | None:
     """
     directory = workdir_lib.evaluation_dir(workdir, split)
     table = directory / f"predictions_{split}.csv"
-    found = _description(directory / "metrics.json")
-    checkpoint, counts = found.get("checkpoint"), found.get("split_counts")
-    told = re.search(r"\bstep (\d{1,18})\b", checkpoint) if isinstance(checkpoint, str) else None
-    of_this = told is not None and int(told[1]) == step and found.get("split") == split
-    if not of_this or not _are_counts(counts) or not table.exists():
+    found = stated(directory)
+    of_this = is_of(found, workdir, step) and found.get("split") == split
+    if not of_this or not table.exists():
         return None
     rows, probability_NC, label_N, classes = read_predictions(table)
     if len(rows) != found.get("num_examples") or {row["split"] for row in rows} - {split}:
@@ -62,7 +62,14 @@ def read(workdir: Path, split: str, step: int) -> EvaluatedSplit | None:
             f"evaluate --split={split} again"
         )
     return EvaluatedSplit(
-        split, step, str(checkpoint), rows, probability_NC, label_N, classes, dict(counts or {})
+        split,
+        step,
+        found["checkpoint"],
+        rows,
+        probability_NC,
+        label_N,
+        classes,
+        found["split_counts"],
     )
 
 
@@ -113,15 +120,22 @@ def read_or_evaluate(
     return found
 
 
-def _description(path: Path) -> dict[str, Any]:
-    """The content of metrics.json; empty where it is no such file, which is then made again."""
+def stated(directory: Path) -> dict[str, Any]:
+    """What metrics.json says of an evaluation; empty where it is none, and is to be made again."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            return {}
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(logs.read_text(directory / "metrics.json", _MOST_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
-    return values if isinstance(values, dict) else {}
+    right = isinstance(values, dict) and isinstance(values.get("checkpoint"), str)
+    return values if right and _are_counts(values.get("split_counts")) else {}
+
+
+def is_of(found: Mapping[str, Any], workdir: Path, step: int) -> bool:
+    """Whether an evaluation is of a checkpoint: of its step, and of the very parameters there."""
+    # Earlier versions have the step in words alone, and no digest.
+    told = re.search(r"\bstep (\d{1,18})\b", found.get("checkpoint", ""))
+    same_step = told is not None and int(told[1]) == step
+    return same_step and found.get("digest", "") == fitted.digest(workdir, step)
 
 
 def _are_counts(counts: Any) -> bool:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from skinjax.errors import InputError
-from skinjax.logs import write_text
+from skinjax.logs import open_regular, write_text
 
 COLUMNS = ("image_id", "lesion_id", "split", "age", "sex", "site", "source", "label")
 _PREFIX = "prob_"
+_MOST_BYTES = 1 << 30  # of a table: a million images of thirty classes
 
 
 def write_predictions(
@@ -57,32 +58,45 @@ def read_predictions(
 ) -> tuple[list[dict[str, Any]], np.ndarray, np.ndarray, tuple[str, ...]]:
     """What `write_predictions` wrote: rows, probability_NC float64, label_N int64, classes.
 
-    Rows have the keys `COLUMNS`; `age` is a float or None. Other columns are ignored.
+    Rows have the keys `COLUMNS`; `age` is a float or None. Other columns are ignored. There may be
+    no row.
 
     Raises:
-      InputError: the file is missing or is no table of predictions; the message has the line.
+      InputError: the file is missing or is no table of predictions, as with an image twice; the
+        message has the line.
     """
     header, lines = _read_table(Path(path))
     classes = _classes(header, path)
     place = {name: index for index, name in enumerate(header)}
     rows = []
+    line_of: dict[str, int] = {}
     probability_NC = np.empty((len(lines), len(classes)))
     for index, (number, fields) in enumerate(lines):
         where = f"{path} line {number}"
         if len(fields) != len(header):
             raise InputError(f"{where} has {len(fields)} fields, expected {len(header)}; {_ADVICE}")
         row: dict[str, Any] = {name: fields[place[name]] for name in COLUMNS}
-        row["age"] = None if row["age"] == "" else _number(row["age"], "age", where)
+        first = line_of.setdefault(row["image_id"], number)
+        if not row["image_id"]:
+            raise InputError(f"{where} has no image_id, expected the image's; {_ADVICE}")
+        if first != number:
+            raise InputError(
+                f"{where} has predictions of one image twice: {row['image_id']!r} is in line"
+                f" {first}, too; {_ADVICE}"
+            )
+        row["age"] = None if row["age"] == "" else _age(row["age"], where)
         if row["label"] not in classes:
             raise InputError(
-                f"{where}: label {row['label']!r} is none of the classes {', '.join(classes)}"
+                f"{where}: label {row['label']!r} is none of the classes {', '.join(classes)};"
+                f" {_ADVICE}"
             )
         cells = [(name, fields[place[_PREFIX + name]]) for name in classes]
         probability_NC[index] = [_number(text, _PREFIX + name, where) for name, text in cells]
         total = probability_NC[index].sum()
         if probability_NC[index].min() < 0 or abs(total - 1) > 1e-3:
             raise InputError(
-                f"{where}: the probabilities sum to {total:g}, expected no negative ones and 1"
+                f"{where}: the probabilities sum to {total:g}, expected no negative ones and 1;"
+                f" {_ADVICE}"
             )
         rows.append(row)
     label_N = np.array([classes.index(row["label"]) for row in rows], np.int64)
@@ -95,13 +109,16 @@ _ADVICE = "it is no table of predictions: run `skinjax evaluate` again"
 def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Header, and each row with the number of its last line."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with (
+            open_regular(path, _MOST_BYTES) as opened,
+            io.TextIOWrapper(opened, encoding="utf-8-sig", newline="") as file,
+        ):
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
             lines = [(reader.line_num, fields) for fields in reader if fields]
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run `skinjax evaluate` first") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path} is not readable as CSV ({error}); {_ADVICE}") from None
     return header, lines
 
@@ -114,17 +131,29 @@ def _classes(header: list[str], path: Path | str) -> tuple[str, ...]:
     classes = tuple(name.removeprefix(_PREFIX) for name in header if name.startswith(_PREFIX))
     if not classes:
         raise InputError(f"{path} has no column prob_<class>; {_ADVICE}")
+    if len(classes) < 2 or "" in classes:
+        raise InputError(
+            f"{path} line 1 has the columns {', '.join(_PREFIX + name for name in classes)},"
+            f" expected prob_<class> for two or more classes with names; {_ADVICE}"
+        )
     if len(set(header)) != len(header):
         twice = sorted({name for name in header if header.count(name) > 1})
         raise InputError(f"{path} has the column {', '.join(twice)} twice; {_ADVICE}")
     return classes
 
 
+def _age(text: str, where: str) -> float:
+    years = _number(text, "age", where)
+    if years < 0:   # and as old as the tables of records say
+        raise InputError(f"{where}: age is {text!r}, expected years, or nothing; {_ADVICE}")
+    return years
+
+
 def _number(text: str, column: str, where: str) -> float:
     try:
-        value = float(text)
+        value = math.nan if "_" in text else float(text)  # 8_0 is a number to Python alone
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{where}: {column} is {text!r}, expected a finite number")
+        raise InputError(f"{where}: {column} is {text!r}, expected a finite number; {_ADVICE}")
     return value

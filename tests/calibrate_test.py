@@ -38,7 +38,7 @@ def write_split(workdir: Path, split: str, count: int, *, test_count: int = 60) 
     label_N = np.argmax(logits_NC + rng.gumbel(size=(count, 3)), axis=1)
     rows = [
         {**dict.fromkeys(COLUMNS, ""), "age": None, "split": split, "label": CLASSES[label]}
-        | {"lesion_id": f"{index // 2}"}
+        | {"image_id": f"{split}{index}", "lesion_id": f"{index // 2}"}
         for index, label in enumerate(label_N)
     ]
     directory = workdir / "evaluation" / split
@@ -115,6 +115,25 @@ def test_calibrating_draws_and_lowers_the_log_loss(
     run_verb(calibrate_verb, f"--workdir={workdir}", "--no_unknown", "--method=none")
     assert "none: no calibration" in capsys.readouterr().out
     assert calibration.load(workdir, 5, CLASSES) == calibration.identity(3)
+
+
+def test_panels_are_titled_by_what_they_show(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(calibration_plots, "reliability", lambda *given: drawn.append(given))
+    done = calibrate.calibrate(workdir)
+    (panels, _), *_ = drawn
+    assert [title for title, _ in panels] == [
+        *("val, before", "val, after", "test, before", "test, after"),
+    ]
+    for (_, bins), (split, computed) in zip(
+        panels,
+        [(k, v[k]) for k in ("val", "test") for v in (done.before, done.after)],
+        strict=True,
+    ):
+        error = calibration_plots.expected_error(bins)
+        assert error == pytest.approx(computed["expected_calibration_error"]), split
 
 
 def test_a_threshold_lasts_as_long_as_its_calibration(
@@ -205,6 +224,7 @@ def test_reliability_plot() -> None:
     figure: Any = calibration_plots.reliability(panels, "a caption")
     texts = _texts(figure)
     assert "before\nECE 0.400, n=3" in texts
+    assert "model, 95 % interval per image" in texts
     assert "nothing\nnot available" in texts
     assert "a caption" in texts
     points = figure.axes[0].containers[0].lines[0].get_xydata()

@@ -1,6 +1,7 @@
 """Predictions that were evaluated before: taken only if they are of the same checkpoint."""
 
 import json
+import os
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ def write(workdir, split="val", step=7, count=5, **changes: Any):
     directory = workdir / "evaluation" / split
     directory.mkdir(parents=True, exist_ok=True)
     rows = [
-        dict.fromkeys(COLUMNS, "") | {"age": None, "split": split, "label": CLASSES[label]}
-        for label in LABEL
+        dict.fromkeys(COLUMNS, "")
+        | {"image_id": f"i{place}", "age": None, "split": split, "label": CLASSES[label]}
+        for place, label in enumerate(LABEL)
     ]
     probability_NC = np.full((5, 3), 0.25) + 0.25 * np.eye(3)[LABEL]
     write_predictions(directory / f"predictions_{split}.csv", rows, probability_NC, CLASSES)
@@ -114,3 +116,10 @@ def test_only_what_is_missing_is_evaluated(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluated, "describe", lambda *_: (7, CLASSES[::-1]))
     with pytest.raises(InputError, match="is not of the checkpoint at step 7"):
         evaluated.read_or_evaluate(tmp_path, "val", which="latest")
+
+
+def test_a_pipe_in_place_of_the_metrics_is_not_waited_for(tmp_path):
+    directory = write(tmp_path)
+    (directory / "metrics.json").unlink()
+    os.mkfifo(directory / "metrics.json")
+    assert evaluated.read(tmp_path, "val", 7) is None

@@ -1,5 +1,7 @@
 """Writing and reading the table of predictions."""
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,7 +20,7 @@ def _rows(num_examples: int, label_N: np.ndarray) -> list[dict[str, object]]:
             "image_id": f"ISIC_{i:07d}",
             "lesion_id": f"HAM_{i // 2}",
             "split": "test",
-            "age": None if i % 3 == 0 else 45.0 + i,
+            "age": None if i % 3 == 0 else 45.0 + i % 80,
             "sex": ["male", "female", ""][i % 3],
             "site": 'lower extremity, "left"' if i % 2 else "",
             "source": "vidir_modern",
@@ -59,7 +61,7 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), max_size
 @given(text=TEXT, age=st.none() | st.floats(0, 120), first=st.floats(0, 1))
 def test_any_text_and_any_float_come_back(tmp_path_factory, text, age, first):
     path = tmp_path_factory.mktemp("predictions") / "p.csv"
-    row = dict.fromkeys(COLUMNS, text) | {"age": age, "label": "nv"}
+    row = dict.fromkeys(COLUMNS, text) | {"image_id": f"i{text}", "age": age, "label": "nv"}
     write_predictions(path, [row], np.array([[first, 1 - first]]), ("mel", "nv"))
     rows, probability_NC, label_N, _ = read_predictions(path)
     assert rows == [row]
@@ -69,7 +71,7 @@ def test_any_text_and_any_float_come_back(tmp_path_factory, text, age, first):
 
 def test_carriage_return_does_not_end_the_line(tmp_path):
     row = dict.fromkeys(COLUMNS, "a\rb") | {"age": None, "label": "nv"}
-    write_predictions(tmp_path / "p.csv", [row], np.array([[1.0]]), ("nv",))
+    write_predictions(tmp_path / "p.csv", [row], np.array([[0.0, 1.0]]), ("mel", "nv"))
     assert read_predictions(tmp_path / "p.csv")[0][0]["site"] == "a b"
 
 
@@ -125,7 +127,17 @@ GOOD = "i,l,test,50,male,back,rosendahl,nv,0.25,0.75\n"
         (HEADER.replace("lesion_id,", "") + GOOD, "no column lesion_id"),
         (HEADER.replace("prob_mel,prob_nv", "a,b") + GOOD, "no column prob_<class>"),
         (HEADER.replace("prob_mel", "prob_nv") + GOOD, "column prob_nv twice"),
-        (HEADER + GOOD + GOOD.replace("0.25", "x"), "line 3: prob_mel is 'x'"),
+        (
+            HEADER.replace("prob_mel", "other") + GOOD,
+            "line 1 .*expected .*two or more",
+        ),
+        (HEADER.replace("prob_mel", "prob_") + GOOD, "line 1 has .*classes with names"),
+        (HEADER + GOOD + GOOD, "line 3 has .* one image twice: 'i' is in line 2"),
+        (HEADER + GOOD.replace("i,l", ",l"), "line 2 has no image_id"),
+        (HEADER + GOOD.replace("50", "-1"), "line 2: age is '-1', expected years"),
+        (HEADER + GOOD.replace("50", "8_0"), "line 2: age is '8_0', expected a finite number"),
+        (HEADER + GOOD.replace("0.75", "0.7_5"), "prob_nv is '0.7_5'"),
+        (HEADER + GOOD + GOOD.replace("i,", "j,").replace("0.25", "x"), "line 3: prob_mel is 'x'"),
         (HEADER + GOOD.replace("0.25", "nan"), "line 2: prob_mel is 'nan'"),
         (HEADER + GOOD.replace("0.25", "inf"), "prob_mel is 'inf'"),
         (HEADER + GOOD.replace("0.25", ""), "prob_mel is ''"),
@@ -144,11 +156,26 @@ def test_bad_files_are_refused_in_one_line(tmp_path, content, message):
         read_predictions(path)
     assert "\n" not in str(caught.value)
     assert "predictions_test.csv" in str(caught.value)
+    assert "run `skinjax evaluate` again" in str(caught.value)
+
+
+def test_a_table_without_rows_is_one(tmp_path):
+    (tmp_path / "p.csv").write_text(HEADER)
+    rows, probability_NC, label_N, classes = read_predictions(tmp_path / "p.csv")
+    assert (rows, probability_NC.shape, label_N.shape) == ([], (0, 2), (0,))
+    assert classes == ("mel", "nv")
 
 
 def test_missing_and_binary_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="missing: run `skinjax evaluate` first"):
         read_predictions(tmp_path / "none.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(InputError, match=r"pipe.csv is not readable.*no regular file"):
+        read_predictions(tmp_path / "pipe.csv")
+    with (tmp_path / "large.csv").open("wb") as file:
+        file.truncate((1 << 30) + 1)  # takes no place on the disk
+    with pytest.raises(InputError, match=r"large.csv is not readable.*1073741824 at most"):
+        read_predictions(tmp_path / "large.csv")
     (tmp_path / "image.csv").write_bytes(b"\xff\xd8\xff\xe0\x00")
     with pytest.raises(InputError, match="not readable as CSV"):
         read_predictions(tmp_path / "image.csv")

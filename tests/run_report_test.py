@@ -18,6 +18,12 @@ from skinjax.verbs import report as verb
 
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 STEP = 7
+_POINT = {
+    **{"num_examples": 140, "num_positive": 60, "true_positives": 54, "false_negatives": 6},
+    **{"true_negatives": 40, "false_positives": 40, "sensitivity": 0.9, "specificity": 0.5},
+    **{"ppv": 0.57, "npv": None},
+    "intervals": {"sensitivity": None, "specificity": [0.4, 0.6], "ppv": None, "npv": None},
+}
 _NASTY = "</td><script>alert(1)</script>|`*[x](y)"
 
 
@@ -47,7 +53,7 @@ def _table(seed, num_examples=140, site="back"):
     return rows, probability_NC / probability_NC.sum(axis=1, keepdims=True), label_N
 
 
-def _write(folder, split, seed, fitted, *, step=STEP, num_resamples=0, **options):
+def _write(folder, split, seed, fitted, *, step=STEP, num_resamples=0, extra=None, **options):
     """What `evaluate` leaves of a split."""
     rows, probability_NC, _ = _table(seed, **options)
     return evaluation_files.write(
@@ -62,6 +68,7 @@ def _write(folder, split, seed, fitted, *, step=STEP, num_resamples=0, **options
         calibration=fitted,
         loss=0.5,
         num_resamples=num_resamples,
+        extra=extra,
     )
 
 
@@ -128,6 +135,13 @@ def test_a_work_directory_gives_a_page_and_a_card(tmp_path, undrawn, monkeypatch
         "- Not assessed, for want of data: results by source.",
     ):
         assert line in text.splitlines(), line
+    for words in (
+        "of classes of about ten lesions have intervals that are too short",
+        "A mean over classes of which one has a single lesion has no interval.",
+        "A mean over classes of which one has fewer than 5 lesions in the group has no interval",
+        "The maximum is that of a bin with few images: it has no interval.",
+    ):
+        assert words in text, words
     assert "CC BY-NC 4.0" in text
     assert "doi:10.1038/sdata.2018.161" in text
     assert "Split by lesion, stratified by class, 0.7 / 0.15 / 0.15 for train / val / test" in text
@@ -174,6 +188,77 @@ def test_without_validation_predictions_there_is_no_calibration(tmp_path):
     assert values == tmp_path / "o" / "report.json"
 
 
+def test_after_vector_scaling_the_figures_are_said_to_be_of_the_raw_probabilities(tmp_path):
+    _workdir(tmp_path / "run")
+    _, val_NC, val_N = _table(1)
+    fitted = calibration.fit(val_NC, val_N, "vector")
+    calibration.save(tmp_path / "run", STEP, fitted, CLASSES, len(val_N))
+    _, card, values = report.write_run(tmp_path / "run", num_resamples=20)
+    found = json.loads(values.read_text())["test"]
+    before, after = (
+        f"{one['balanced_accuracy']:.3f} ({low:.3f}\N{EN DASH}{high:.3f})"
+        for one in (found, found["calibrated"])
+        for low, high in [one["intervals"]["balanced_accuracy"]]
+    )
+    said = (
+        "These figures are of the uncalibrated probabilities, while predict, with vector scaling,"
+        f" decides by the calibrated ones: balanced accuracy {before} uncalibrated, {after}"
+        " calibrated"
+    )
+    assert before != after
+    lines = card.read_text().splitlines()
+    assert f"- {said}" in lines  # in the summary
+    assert f"{said}." in lines  # under the metrics
+    # Predictions alone give the same, with the validation table where evaluate puts it.
+    folder = tmp_path / "run" / "evaluation" / "test"
+    _run(
+        *(f"--predictions={folder}", "--method=vector", f"--output={tmp_path / 'alone'}"),
+        "--num_resamples=20",
+    )
+    alone = json.loads((tmp_path / "alone" / "report.json").read_text())["test"]
+    assert alone == {name: found[name] for name in alone}
+    assert set(found) - set(alone) == {"loss"}
+    assert f"- {said}" in (tmp_path / "alone" / "model_card.md").read_text().splitlines()
+    with pytest.raises(InputError, match="--method=vector is for --predictions"):
+        _run(f"--workdir={tmp_path / 'run'}", "--method=vector")
+    with pytest.raises(InputError, match="--method=isotonic is neither"):
+        _run(f"--predictions={folder}", "--method=isotonic")
+
+
+def test_temperature_scaling_leaves_the_decisions_and_so_nothing_is_said(tmp_path):
+    _workdir(tmp_path)
+    _, card, _ = report.write_run(tmp_path, num_resamples=0)
+    assert "uncalibrated probabilities" not in card.read_text()
+
+
+def test_augmented_predictions_have_their_own_calibration_and_no_threshold(tmp_path):
+    _workdir(tmp_path)
+    kept = calibration.load(tmp_path, STEP, CLASSES)
+    chosen = threshold.Threshold(
+        ("mel",), 0.25, {"sensitivity": 0.9}, kept.to_json(), _POINT, _POINT
+    )
+    threshold.save(tmp_path, STEP, chosen, CLASSES)
+    own = calibration.Calibration("temperature", (0.5,) * 7, (0.0,) * 7)
+    for split, seed in (("val_flips", 4), ("test_flips", 5)):
+        folder = tmp_path / "evaluation" / split
+        _write(folder, split, seed, own, extra={"test_time_augmentation": "flips"})
+    page, card, values = report.write_run(tmp_path, split="test_flips", num_resamples=0)
+    found = json.loads(values.read_text())
+    assert list(found) == ["test_flips", "val_flips"]
+    for one in found.values():
+        assert one["calibrated"]["parameters"] == own.to_json()
+    text = card.read_text()
+    assert "with the same views (flips)" in text
+    assert (
+        "Decision threshold: not available. One that is kept with the checkpoint is for"
+        " predictions of a single view." in text
+    )
+    assert "not of a test split" not in text
+    assert "probability of mel is at least" not in page.read_text()
+    _, card, _ = report.write_run(tmp_path, split="val", num_resamples=0)
+    assert "not of a test split" in card.read_text()
+
+
 def test_validation_predictions_of_another_checkpoint_are_not_used(tmp_path):
     _write(tmp_path / "evaluation" / "test", "test", 2, None)
     _write(tmp_path / "evaluation" / "val", "val", 1, None, step=STEP + 1)
@@ -192,13 +277,9 @@ def test_what_was_fitted_and_other_tests_are_in_the_report(tmp_path, monkeypatch
     one = np.ones(1)
     known = unknown.Unknown("energy", {"energy": -2.5}, {}, one, one, one)
     monkeypatch.setattr(unknown, "load", lambda *arguments: known)
-    point = {"num_examples": 140, "num_positive": 60, "true_positives": 54, "false_negatives": 6}
-    point |= {"true_negatives": 40, "false_positives": 40, "sensitivity": 0.9, "specificity": 0.5}
-    point |= {"ppv": 0.57, "npv": None, "intervals": dict.fromkeys(("sensitivity", "ppv", "npv"))}
-    point["intervals"]["specificity"] = [0.4, 0.6]
     fitted = calibration.load(tmp_path, STEP, CLASSES)
     chosen = threshold.Threshold(
-        ("akiec", "bcc", "mel"), 0.25, {"sensitivity": 0.9}, fitted.to_json(), point, None
+        ("akiec", "bcc", "mel"), 0.25, {"sensitivity": 0.9}, fitted.to_json(), _POINT, None
     )
     threshold.save(tmp_path, STEP, chosen, CLASSES)
     external = _write(

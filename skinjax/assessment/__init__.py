@@ -10,10 +10,11 @@ from skinjax.assessment import subgroups
 from skinjax.calibration import Calibration
 from skinjax.metrics import bootstrap
 
-# What calibrating can change. Temperature scaling leaves the first two as they are.
+# What calibrating can change. Temperature scaling leaves the first three as they are.
 CALIBRATED = (
     "accuracy",
     "balanced_accuracy",
+    "macro_recall",
     "log_loss",
     "brier_score",
     "expected_calibration_error",

@@ -8,6 +8,7 @@ import numpy as np
 
 from skinjax.metrics import bootstrap, engine
 from skinjax.metrics.bootstrap import Resampled
+from skinjax.metrics.strata import Strata
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_roc_auc", "malignant_sensitivity")
 # What the means over classes are of.
@@ -38,6 +39,11 @@ class Group:
     def count(self, metric: str) -> int:
         """How many images a metric is of."""
         return self.num_malignant if metric == "malignant_sensitivity" else int(self.count_C.sum())
+
+    @property
+    def lesions_C(self) -> np.ndarray:
+        """Lesions of each class; one of several labels goes by its most frequent."""
+        return self.scores.groups_C
 
     def where(self, metric: str) -> tuple[Resampled, str] | None:
         """Where a metric is: the resamples, and its name there."""
@@ -120,7 +126,10 @@ def _resampled(
     }
     nothing = {name: np.empty((0, *value.shape)) for name, value in point.items()}
     alone = {name: np.empty((0, 1, *value.shape)) for name, value in point.items()}
-    return Resampled(point, nothing, alone, np.zeros(num_classes, np.int64))
+    groups_L = Strata(lesion_M, label_M).groups_L
+    groups_C = np.zeros(num_classes, np.int64)
+    groups_C[: len(groups_L)] = groups_L
+    return Resampled(point, nothing, alone, groups_C)
 
 
 def _resamples(group: Group, metric: str) -> Resampled:

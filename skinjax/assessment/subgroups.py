@@ -15,7 +15,9 @@ COLUMNS = ("age", "sex", "site", "source")
 UNKNOWN = "unknown"
 OTHERS = "others"
 MINIMUM = 20  # images that a group needs for an interval, and to be compared with another group
-MINIMUM_OF_CLASS = 5  # images of a class in both groups, for it to count in their difference
+# Lesions that each class of a group needs for an interval of a mean over its classes, and that a
+# class needs in both groups, to count in their difference.
+MINIMUM_OF_CLASS = 5
 MOST_GROUPS = 20  # of one column; smaller ones go together as `OTHERS`
 MOST_RESAMPLES = 1000  # the intervals of groups are wide anyway
 _CONFIDENCE = 0.95
@@ -56,10 +58,12 @@ def by(
     classes are over those that the group has.
 
     Intervals are those of `bootstrap.intervals` within the group, of at most `MOST_RESAMPLES`
-    resamples; a class of one lesion adds nothing to their width. A group of fewer than `MINIMUM`
-    images (malignant ones, for the sensitivity) has none: resampling three images says nothing.
-    Nor is it in a gap, as `UNKNOWN` and `OTHERS` are not; means over classes are compared over the
-    classes of which both groups have `MINIMUM_OF_CLASS` images, at least two. The largest of many
+    resamples. A group of fewer than `MINIMUM` images (malignant ones, for the sensitivity) has
+    none: resampling three images says nothing. Nor has a mean over classes of which one has fewer
+    than `MINIMUM_OF_CLASS` lesions in the group: how much that class varies would be left out.
+    Such a small group is in no gap, as `UNKNOWN` and `OTHERS` are not; means over classes are
+    compared over the classes of which both groups have `MINIMUM_OF_CLASS` lesions, at least two.
+    A gap of which all resamples agree has no interval. The largest of many
     gaps is large by chance too: its interval doesn't correct for that.
 
     Returns:
@@ -138,7 +142,7 @@ def _described(group: Group, classes: Sequence[str]) -> dict[str, Any]:
             resampled, name = found
             value = float(resampled.point[name])
             values[metric] = None if np.isnan(value) else value
-            if group.count(metric) >= MINIMUM:
+            if group.count(metric) >= MINIMUM and _has_enough_lesions(metric, group):
                 intervals[metric] = resampled.interval(name, confidence=_CONFIDENCE)
     return {
         "num_examples": int(group.count_C.sum()),
@@ -148,6 +152,13 @@ def _described(group: Group, classes: Sequence[str]) -> dict[str, Any]:
         **values,
         "intervals": intervals if len(group.scores.value["accuracy"]) else None,
     }
+
+
+def _has_enough_lesions(metric: str, group: Group) -> bool:
+    """Whether each class that a metric is the mean over has lesions enough to resample."""
+    return metric not in BY_CLASS or bool(
+        np.all(group.lesions_C[group.count_C > 0] >= MINIMUM_OF_CLASS)
+    )
 
 
 def _gap(
@@ -167,6 +178,7 @@ def _gap(
         return None
     high, low, first, second, common_C = best
     difference = subgroup_scores.difference(metric, first, second, common_C)
+    interval = difference.interval(DIFFERENCE, confidence=_CONFIDENCE)
     return {
         "column": column,
         "metric": metric,
@@ -175,7 +187,7 @@ def _gap(
         "high_value": high,
         "low_value": low,
         "difference": high - low,
-        "interval": difference.interval(DIFFERENCE, confidence=_CONFIDENCE),
+        "interval": interval if interval and interval[0] < interval[1] else None,
         "classes": None if common_C is None else np.array(classes, object)[common_C].tolist(),
     }
 
@@ -189,7 +201,7 @@ def _compared(
             return None
     common_C = None
     if metric in BY_CLASS:
-        common_C = np.minimum(one.count_C, other.count_C) >= MINIMUM_OF_CLASS
+        common_C = np.minimum(one.lesions_C, other.lesions_C) >= MINIMUM_OF_CLASS
         if common_C.sum() < 2:
             return None
     first, second = (

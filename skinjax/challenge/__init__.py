@@ -17,12 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from skinjax import logs
+from skinjax import class_mapping, logs
 from skinjax.config import nearest
 from skinjax.data import tables
 from skinjax.data.sources import fields
 from skinjax.errors import InputError
-from skinjax.external import class_mapping
 
 UNKNOWN = "UNK"
 _MOST_BYTES = 64 << 20

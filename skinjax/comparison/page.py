@@ -46,7 +46,8 @@ def _figure(result: Mapping[str, Any], names: Sequence[str], caption: str) -> An
     shown = (*(_TWO if len(result["classes"]) == 2 else _MANY), *_CALIBRATION)
     panels = [
         (
-            NAMES[name].split(" (")[0] + " (lower is better)" * (DIRECTIONS[name] == "min"),
+            NAMES[name].split(" (")[0]
+            + "\n(before calibration; lower is better)" * (DIRECTIONS[name] == "min"),
             [run["metrics"][name] for run in result["runs"]],
             [run["intervals"][name] for run in result["runs"]],
         )
@@ -65,7 +66,7 @@ def _sections(result: Mapping[str, Any], split: str) -> list[Section]:
     )
     picture = Picture(PLOT, "Metrics of the runs with their intervals")
     legend = Note(
-        f"Dotted: the value of {first}."
+        f"Dotted: the value of {first}. Log loss and calibration error: before calibration."
         + (" Grey: the mean of runs that differ only in the seed." * bool(result["seed_groups"]))
     )
     sections = [
@@ -105,7 +106,10 @@ def _metrics(result: Mapping[str, Any]) -> Section:
     note = Note(
         f"In brackets: 95 % bootstrap intervals of {result['num_resamples']:,} resamples of lesions"
         f" (class counts kept; seed {result['seed']}), the same for all runs. They tell how much"
-        " the figures would vary with other test images, not with another training run."
+        " the figures would vary with other test images, not with another training run. All figures"
+        " are of the probabilities before calibration, log loss, Brier score and calibration errors"
+        " too. A mean over classes of which one has a single lesion has no interval, nor has the"
+        " maximum calibration error."
     )
     return Section("Metrics", (table(["Metric", *_names(result)], rows), note))
 
@@ -129,12 +133,24 @@ def _tests(result: Mapping[str, Any], first: str) -> list[Section]:
         for test in tests
         for counts in [test["mcnemar"]]
     ]
-    num_tests = len(tests) * (len(differences) + len(recall) + len(areas) + 1)
+    num_tests = sum(
+        found is not None and found["p"] is not None
+        for test in tests
+        for found in (
+            *(test["differences"][name] for name in _shown(result)),
+            *test["recall"].values(),
+            *test["delong"].values(),
+            test["mcnemar"],
+        )
+    )
     how = Note(
         f"Each run less {first}, on the same images. Bootstrap: resamples of lesions that both runs"
-        " share; p is for no difference, of both sides. Differences of calibration errors and log"
-        f" loss are better below 0. The p-values of this page, {num_tests}, are not adjusted for"
-        " their number: of as many without any difference, one in twenty is below 0.05."
+        " share; p is for no difference, of both sides; of accuracy, balanced accuracy and recall"
+        " it is the larger of the bootstrap's and of a test that swaps the models lesion by lesion"
+        " (the exact sign test where lesions count alike), since a few lesions that only one has"
+        " right prove little. Differences of calibration errors, Brier score and log loss are"
+        f" better below 0. The p-values of this page, {num_tests}, are not adjusted for their"
+        " number: of as many without any difference, one in twenty is below 0.05."
     )
     return [
         Section(f"Differences to {first}", (table(["Metric", *head], differences), how)),

@@ -16,9 +16,10 @@ _MOST_BYTES = 16 << 20  # of a run's JSON files
 # Settings of paths, speed and logging: runs that differ in these alone are the same.
 _WITHOUT_EFFECT = (
     *("data.raw_dir", "data.prepared_dir", "data.directory", "data.cache"),
-    *("data.num_threads", "data.num_workers", "data.encoding", "evaluate.batch_size"),
+    *("data.num_threads", "data.num_workers", "evaluate.batch_size"),
     *("log.", "parallel.", "checkpoint.keep_best", "checkpoint.every_steps", "model.remat"),
 )
+_LOSSLESS = ("raw", "png")  # of `data.encoding`
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def read(paths: Sequence[Path | str], split: str) -> list[Run]:
     """Reads the runs, each with its images in the order of the first.
 
     Args:
-      paths: work directories, or folders of one evaluation (then the settings are unknown).
+      paths: work directories, or folders of one evaluation or of a table of predictions alone
+        (then the settings are unknown, and the checkpoint if there is no metrics.json).
       split: of the evaluations, `evaluation/<split>` in a work directory.
 
     Raises:
@@ -116,14 +118,17 @@ def _read(path: Path, name: str, split: str) -> Run:
         found = "several tables of predictions" if tables else f"no predictions_{split}.csv"
         raise InputError(
             f"{directory} has {found}, expected one: run `skinjax evaluate --workdir={path}"
-            f" --split={split}` first"
+            f" {_flags(split)}` first"
         )
     rows, probability_NC, label_N, classes = read_predictions(tables[0])
     if len(label_N) == 0:
         raise InputError(f"{tables[0]} has no rows, so there is nothing to compare")
-    result = _json(directory / "metrics.json")
+    about = directory / "metrics.json"
+    # A table of predictions alone will do; which checkpoint predicted is then not stated.
+    is_stated = not alone or about.exists()
+    result = _json(about) if is_stated else {}
     computed = metrics.compute(probability_NC, label_N, classes)
-    if result.get("confusion_matrix") != computed["confusion_matrix"]:
+    if is_stated and result.get("confusion_matrix") != computed["confusion_matrix"]:
         raise InputError(
             f"metrics.json and {tables[0].name} in {directory} are not of the same evaluation:"
             " run `skinjax evaluate` again"
@@ -141,6 +146,13 @@ def _read(path: Path, name: str, split: str) -> Run:
         label_N=label_N,
         classes=classes,
     )
+
+
+def _flags(split: str) -> str:
+    """The flags of `evaluate` that give `evaluation/<split>`."""
+    name, _, views = split.partition("_")
+    own = name in ("train", "val", "test") and views in ("flips", "crops")
+    return f"--split={name} --tta={views}" if own else f"--split={split}"
 
 
 def _tables(directory: Path, split: str) -> list[Path]:
@@ -214,5 +226,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
         name = f"{prefix}{key}"
         if isinstance(value, dict):
             yield from _flat(value, f"{name}.")
+        elif name == "data.encoding" and value in _LOSSLESS:
+            yield name, _LOSSLESS[0]  # the same pixels
         elif not name.startswith(_WITHOUT_EFFECT):
             yield name, value

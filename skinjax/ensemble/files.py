@@ -1,5 +1,6 @@
 """An ensemble of runs: what its members predicted, combined, and the files of its evaluation."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ def write(
 
     Args:
       runs: work directories, or one of a cross-validation for all its folds.
-      output: a folder for it, new or of an earlier ensemble.
+      output: a folder for it, new or of an earlier ensemble, whose evaluation and report are
+        removed.
       method: one of `ensemble.METHODS`.
       metric: that "greedy" chooses by.
       which: the checkpoint of each run, "best", "latest" or a step.
@@ -52,13 +54,15 @@ def write(
       What is in `ensemble.json`, and as "metrics" those of the test split.
 
     Raises:
-      InputError: a run can't be evaluated, the runs don't predict the same images and classes, or
-        `output` is something else.
+      InputError: a run can't be evaluated, the runs don't predict the same images and classes,
+        `output` is something else, or a number is negative.
     """
     output = Path(output)
     test_time.check(tta)
     if method not in ensemble.METHODS:
         raise InputError(f"--method={method} is none of {', '.join(ensemble.METHODS)}")
+    if num_resamples < 0:
+        raise InputError(f"--num_resamples={num_resamples} is negative; give 0 or more")
     _check_output(output)
     workdirs = ensemble_tables.expand(runs)
     ending = "" if tta == "none" else f"_{tta}"
@@ -88,7 +92,7 @@ def write(
             )
         ],
     }
-    output.mkdir(parents=True, exist_ok=True)
+    _clear(output)
     logs.write_json(output / FILE, about)  # first: it says whose folder this is
     own = None
     if val_K is not None:
@@ -161,10 +165,24 @@ def _check_output(output: Path) -> None:
     """Checks, changing nothing, that the folder is free or an earlier ensemble's."""
     if output.exists() and not output.is_dir():
         raise InputError(f"--output={output} is a file; give a folder, made if missing")
-    if output.is_dir() and any(output.iterdir()) and not (output / FILE).exists():
+    own = (output / FILE).is_file() and not workdir_lib.checkpoint_dir(output).exists()
+    if output.is_dir() and any(output.iterdir()) and not own:
         raise InputError(
             f"--output={output} holds files that are no ensemble; give an empty or a new folder"
         )
+
+
+def _clear(output: Path) -> None:
+    """Makes the folder, or takes out of it what was computed of other members.
+
+    `report` and others would take validation predictions of an earlier ensemble for this one's.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    for folder in (workdir_lib.evaluation_dir(output, "val").parent, output / "report"):
+        if folder.is_symlink():  # what it leads to is not the ensemble's
+            folder.unlink()
+        elif folder.exists():
+            shutil.rmtree(folder)
 
 
 def _markdown(about: Mapping[str, Any], computed: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """What the members of an ensemble predicted: found, or made, and put in one order."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,6 @@ from skinjax import evaluate, evaluated, evaluation_files
 from skinjax import workdir as workdir_lib
 from skinjax.errors import InputError
 from skinjax.predictions import read_predictions
-
-_MOST_BYTES = 64 << 20  # of metrics.json; it has a few numbers for each class and subgroup
 
 
 @dataclass(frozen=True)
@@ -75,9 +72,9 @@ def read(workdir: Path, split: str, name: str, more: Mapping[str, Any]) -> Table
     step, _ = evaluated.describe(workdir, more["which"])
     directory = workdir_lib.evaluation_dir(workdir, name)
     path = evaluation_files.predictions_path(directory, name)
-    stated = _stated(directory / evaluation_files.METRICS)
+    stated = evaluated.stated(directory)
     # With `data` always: an imported model may have been evaluated on other data.
-    if more.get("data") or stated.get("step") != step or not path.exists():
+    if more.get("data") or not evaluated.is_of(stated, workdir, step) or not path.exists():
         stated = evaluate.evaluate(workdir, split=split, **more)
     table = Table(path, *read_predictions(path), stated)
     if stated.get("num_examples") != len(table.rows):
@@ -129,22 +126,3 @@ def aligned(table_K: Sequence[Table]) -> list[Table]:
             )
         )
     return result
-
-
-def _stated(path: Path) -> dict[str, Any]:
-    """What `evaluate` wrote of an evaluation; empty if it is to be made again."""
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            return {}
-        stated = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    right = isinstance(stated, dict) and isinstance(stated.get("checkpoint"), str)
-    return stated if right and _are_counts(stated.get("split_counts")) else {}
-
-
-def _are_counts(counts: Any) -> bool:
-    return isinstance(counts, dict) and all(
-        isinstance(one, list) and all(type(count) is int for count in one)
-        for one in counts.values()
-    )

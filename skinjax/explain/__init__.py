@@ -33,10 +33,11 @@ BATCH_SIZE = 8
 MapFunction = Callable[..., jax.Array]
 
 
-def function(model: TrainedModel, method: str) -> MapFunction:
+def function(model: TrainedModel, method: str, stage: str = "") -> MapFunction:
     """A method's pure `(variables, image_BHWC, class_B, metadata_BM) -> map_BHW`, to be jitted.
 
-    Maps are float32 in [0, 1], and scaled by each image's own largest value.
+    Maps are float32 in [0, 1], and scaled by each image's own largest value. `stage` is
+    Grad-CAM's, see there.
 
     Raises:
       InputError: there is no such method.
@@ -47,8 +48,8 @@ def function(model: TrainedModel, method: str) -> MapFunction:
         "integrated_gradients": saliency.integrated_gradients,
     }
     if method == "grad_cam":
-        shift = grad_cam.measure_shift(model, key=jax.random.key(0))
-        return functools.partial(grad_cam.grad_cam, model, shift=shift)
+        shift = grad_cam.measure_shift(model, stage, key=jax.random.key(0))
+        return functools.partial(grad_cam.grad_cam, model, stage=stage, shift=shift)
     if method not in attributions:
         raise InputError(f"--method={method} is none of {', '.join(METHODS)}")
 
@@ -73,6 +74,7 @@ class Explainer:
         model: TrainedModel,
         method: str = "grad_cam",
         *,
+        stage: str = "",
         calibration: Calibration | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> None:
@@ -81,15 +83,23 @@ class Explainer:
         Args:
           model: from `trained.load`.
           method: one of `METHODS`.
+          stage: whose feature map Grad-CAM looks at; "" is `grad_cam.find_stage`'s choice, then
+            in `self.stage`.
           calibration: of the probabilities; None leaves them as predicted.
           batch_size: images at a time.
 
         Raises:
-          InputError: there is no such method.
+          InputError: there is no such method, or no such stage, or the method has none.
         """
+        if stage and method != "grad_cam":
+            raise InputError(f"--stage={stage} is grad_cam's, and --method={method} has none")
         self.model, self.method, self._calibration = model, method, calibration
+        self.stage = grad_cam.find_stage(model, stage) if method == "grad_cam" else ""
         self._batch_size = batch_size
-        self._map = jax.jit(function(model, method))
+        map_of = function(model, method, self.stage)
+        self._map = jax.jit(map_of)
+        signed = functools.partial(grad_cam.signed, model, stage=self.stage)
+        self._coarse = jax.jit(signed) if method == "grad_cam" else self._map
         self._forward = jax.jit(model.forward())
         self._variables = jax.device_put(model.variables)
 
@@ -129,12 +139,33 @@ class Explainer:
           metadata_NM: encoded patient metadata; None is all missing.
           variables: in place of the model's own.
         """
+        return self._all_maps(self._map, image_NHWC, class_N, metadata_NM, variables)
+
+    def coarse_maps(
+        self,
+        image_NHWC: np.ndarray,
+        class_N: np.ndarray,
+        metadata_NM: np.ndarray | None = None,
+        *,
+        variables: Mapping[str, Any] | None = None,
+    ) -> np.ndarray:
+        """As `maps`, but of Grad-CAM in its own `resolution` and before its ReLU: (N, h, w)."""
+        return self._all_maps(self._coarse, image_NHWC, class_N, metadata_NM, variables)
+
+    def _all_maps(
+        self,
+        map_of: MapFunction,
+        image_NHWC: np.ndarray,
+        class_N: np.ndarray,
+        metadata_NM: np.ndarray | None,
+        variables: Mapping[str, Any] | None,
+    ) -> np.ndarray:
         variables = self._variables if variables is None else variables
 
         def one_batch(
             image_BHWC: np.ndarray, class_B: np.ndarray, metadata_BM: np.ndarray | None
         ) -> jax.Array:
-            return self._map(variables, image_BHWC, class_B, metadata_BM)
+            return map_of(variables, image_BHWC, class_B, metadata_BM)
 
         metadata_NM = self._metadata(image_NHWC, metadata_NM)
         class_N = np.asarray(class_N, np.int32)
@@ -147,7 +178,7 @@ class Explainer:
         if self.method != "grad_cam":
             return size, size
         arguments = (self._variables, image, np.zeros(1, np.int32), missing_metadata(self.model, 1))
-        shape = jax.eval_shape(functools.partial(grad_cam.coarse, self.model), *arguments).shape
+        shape = jax.eval_shape(self._coarse, *arguments).shape
         return shape[1], shape[2]
 
     def _metadata(

@@ -26,6 +26,7 @@ class Views:
       maps: for each row two Grad-CAM maps float32 (S, S) in [0, 1], or None.
       why: images or maps are not available; '' where all are.
       resolution: rows and columns that a map really has; None without maps.
+      stage: whose feature map the maps are of; '' without maps.
       difference: the largest between a probability of the table and the network's own on these
         images; None without maps.
     """
@@ -34,6 +35,7 @@ class Views:
     maps: tuple[tuple[np.ndarray, np.ndarray] | None, ...]
     why: str
     resolution: tuple[int, int] | None = None
+    stage: str = ""
     difference: float | None = None
 
 
@@ -92,6 +94,7 @@ def look(
         maps=tuple(maps.get(place) for place in range(len(rows))),
         why="" if len(found) == len(rows) else "the prepared data set has no image of this id",
         resolution=explainer.resolution(),
+        stage=explainer.stage,
         difference=float(np.abs(own_NC - probability_KC[found]).max()),
     )
 

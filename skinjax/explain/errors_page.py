@@ -159,9 +159,9 @@ def _summary(table: _Table, split: str, views: cases.Views) -> list[Html]:
         rows, columns = views.resolution
         parts.append(
             html_page.note(
-                f"Maps are Grad-CAM, {rows} x {columns} values enlarged to the image: regions that "
-                "speak for a class, each scaled by its own largest value. They show what the "
-                "network looked at, which is no proof of why it decided as it did."
+                f"Maps are Grad-CAM, {rows} x {columns} values of {views.stage} enlarged to the "
+                "image: regions that speak for a class, each scaled by its own largest value. They "
+                "show what the network looked at, which is no proof of why it decided as it did."
             )
         )
     if views.why:

@@ -15,7 +15,7 @@ from absl import logging
 from skinjax import calibration, logs, plots, trained
 from skinjax.config import nearest
 from skinjax.data import images
-from skinjax.errors import InputError
+from skinjax.errors import InputError, describe_system_error
 from skinjax.explain import DESCRIPTIONS, Explainer, sanity
 from skinjax.plots import explanation
 from skinjax.predict import image_files
@@ -65,6 +65,7 @@ def explain_files(
     method: str = "grad_cam",
     target: str = PREDICTED,
     which: str = "best",
+    stage: str = "",
     sanity_check: bool = False,
 ) -> Result:
     """Writes a map over each image, and `explanations.csv`; files that can't be read have a row.
@@ -78,11 +79,12 @@ def explain_files(
       method: one of `explain.METHODS`.
       target: the class whose map is wanted, or "predicted": each image's own.
       which: "best", "latest" or a step.
+      stage: whose feature map Grad-CAM looks at; "" is `grad_cam.find_stage`'s choice.
       sanity_check: test on the first images whether the maps depend on the learned weights.
 
     Raises:
-      InputError: there is no such model, method or class, a pattern matches nothing, or no image
-        at all can be read.
+      InputError: there is no such model, method, stage or class, a pattern matches nothing, no
+        image at all can be read, or `output` can't be a folder.
     """
     paths = list(dict.fromkeys(image_files.find(patterns)))
     model = trained.load(workdir, which)
@@ -92,9 +94,8 @@ def explain_files(
             f"{', '.join(model.classes)}{nearest(target, model.classes)}"
         )
     calibrated = calibration.load(model.workdir, model.step, model.classes)
-    explainer = Explainer(model, method, calibration=calibrated)
-    output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    explainer = Explainer(model, method, stage=stage, calibration=calibrated)
+    output = _made(Path(output))
     rows: list[dict[str, str]] = []
     checked = ""
     taken: set[str] = set()
@@ -106,7 +107,7 @@ def explain_files(
             class_N = np.full(len(batch), model.classes.index(target))
         if sanity_check and not checked:
             cascade = sanity.cascade(explainer, image_NHWC, class_N, key=jax.random.key(0))
-            checked = sanity.report(cascade, len(batch))
+            checked = sanity.report(cascade, explainer.resolution())
         map_NHW = explainer.maps(image_NHWC, class_N)
         for item, probability_C, label, map_HW in zip(
             batch, probability_NC, class_N.tolist(), map_NHW, strict=True
@@ -122,6 +123,18 @@ def explain_files(
         raise InputError(f"none of the {len(rows)} images can be read; the first: {errors[0]}")
     _write_table(output / TABLE, rows)
     return Result(output / TABLE, len(rows) - len(errors), errors, checked)
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(
+            f"--output={folder} can't be a folder, a file is in the way; give another"
+        ) from None
+    except OSError as error:
+        raise InputError(f"can't write to --output: {describe_system_error(error)}") from None
+    return folder
 
 
 def _read(
@@ -178,6 +191,7 @@ def _figure(
     described = (
         f"{DESCRIPTIONS[explainer.method]}; for {model.classes[label]} "
         f"({probability_C[label]:.3f}); {rows} x {columns} values"
+        f"{f' of {explainer.stage}' if explainer.stage else ''}"
     )
     return explanation.overlay(item.shown_HWC, map_HW, caption=caption, titles=(seen, described))
 

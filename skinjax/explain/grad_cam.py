@@ -13,11 +13,43 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from skinjax.config import nearest
+from skinjax.errors import InputError
 from skinjax.explain import score
 from skinjax.models import Classifier
 from skinjax.trained import TrainedModel
 
+MIN_CELLS = 4  # rows and columns: a coarser map says little more than left or right
+
 _NOISE_IMAGES = 4
+
+
+def find_stage(model: TrainedModel, stage: str = "") -> str:
+    """The stage whose feature map is looked at: `stage`, or without one the default.
+
+    That is the deepest stage whose map has `MIN_CELLS` rows and columns or more; where none has,
+    the one with the most cells, and of several with as many the deepest. Of tokens, which stay as
+    many from stage to stage, it is the last whose tokens all reach the logits.
+
+    Raises:
+      InputError: there is no such stage, or its output doesn't show where something is.
+    """
+    known = model.module.backbone.map_stages
+    if stage:
+        if stage not in known:
+            raise InputError(
+                f"--stage={stage} is none of {', '.join(known)}, whose outputs are maps"
+                f"{nearest(stage, known)}"
+            )
+        return stage
+    finest, most = known[-1], 0
+    for name in reversed(known):
+        shape = _feature_shape(model, name)
+        if len(shape) == 3 or min(shape[1:3]) >= MIN_CELLS:
+            return name
+        if min(shape[1:3]) > most:
+            finest, most = name, min(shape[1:3])
+    return finest
 
 
 def grad_cam(
@@ -27,6 +59,7 @@ def grad_cam(
     class_B: jax.Array,
     metadata_BM: jax.Array | None = None,
     *,
+    stage: str = "",
     shift: tuple[float, float] = (0.0, 0.0),
 ) -> jax.Array:
     """A map for each image, resized to it bilinearly: float32 (B, H, W) in [0, 1].
@@ -34,30 +67,38 @@ def grad_cam(
     The largest value of a map is 1; where nothing speaks for the class it is 0 everywhere.
 
     Args:
-      model: says which stage's feature map is looked at, `Backbone.map_stage`.
+      model: that is explained.
       variables: `params` and `batch_stats`; the model's own, or others of the same shapes.
       image_BHWC: uint8, or floats in [0, 255].
       class_B: the class whose map is wanted, integers in [0, C).
       metadata_BM: encoded patient metadata, for a model that takes them.
+      stage: whose feature map is looked at; "" is `Backbone.map_stage`. See `find_stage`.
       shift: rows and columns in pixels that the map is moved by; see `measure_shift`.
     """
-    map_Bhw = coarse(model, variables, image_BHWC, class_B, metadata_BM)
+    map_Bhw = coarse(model, variables, image_BHWC, class_B, metadata_BM, stage=stage)
     return to_unit(_resize(map_Bhw, image_BHWC.shape[1:3], shift))
 
 
-def coarse(
+def coarse(*arguments: Any, stage: str = "") -> jax.Array:
+    """The map at the size of the feature map, before any scaling: float32 (B, h, w), 0 or more."""
+    return jax.nn.relu(signed(*arguments, stage=stage))
+
+
+def signed(
     model: TrainedModel,
     variables: Mapping[str, Any],
     image_BHWC: jax.Array,
     class_B: jax.Array,
     metadata_BM: jax.Array | None = None,
+    *,
+    stage: str = "",
 ) -> jax.Array:
-    """The map at the size of the feature map, before any scaling: float32 (B, h, w), 0 or more."""
-    feature_map = _feature_map(model, variables, image_BHWC)
+    """`coarse` before its ReLU: below 0 is what speaks against the class. Float32 (B, h, w)."""
+    feature_map = _feature_map(model, variables, image_BHWC, stage)
 
     def total_score(feature_map: jax.Array) -> jax.Array:
         def logits(module: Classifier) -> jax.Array:
-            return module.logits(module.features_of_map(feature_map), metadata_BM)
+            return module.logits(module.features_of_map(feature_map, stage), metadata_BM)
 
         logits_BC = nn.apply(logits, model.module)(variables)
         return jnp.sum(score.contrast(logits_BC, class_B))
@@ -65,10 +106,10 @@ def coarse(
     # In evaluation images don't meet, so the gradient of the sum has each image's own.
     gradient_BhwC = _as_grid(jax.grad(total_score)(feature_map))
     weight_BC = jnp.mean(gradient_BhwC, axis=(1, 2))
-    return jax.nn.relu(jnp.einsum("bhwc,bc->bhw", _as_grid(feature_map), weight_BC))
+    return jnp.einsum("bhwc,bc->bhw", _as_grid(feature_map), weight_BC)
 
 
-def measure_shift(model: TrainedModel, *, key: jax.Array) -> tuple[float, float]:
+def measure_shift(model: TrainedModel, stage: str = "", *, key: jax.Array) -> tuple[float, float]:
     """How far the feature map lies off the image's grid: rows and columns, in pixels.
 
     With zeros on both sides of an image of even size a convolution of stride 2 looks at pixels
@@ -83,7 +124,7 @@ def measure_shift(model: TrainedModel, *, key: jax.Array) -> tuple[float, float]
     noise_BHWC = jax.random.uniform(pixel_key, (_NOISE_IMAGES, size, size, 3), maxval=255.0)
 
     def feature_map(image_BHWC: jax.Array) -> jax.Array:
-        return _feature_map(model, model.variables, image_BHWC)
+        return _feature_map(model, model.variables, image_BHWC, stage)
 
     shape = jax.eval_shape(feature_map, noise_BHWC).shape
     if len(shape) == 3:
@@ -118,11 +159,24 @@ def to_unit(map_BHW: jax.Array) -> jax.Array:
 
 
 def _feature_map(
-    model: TrainedModel, variables: Mapping[str, Any], image_BHWC: jax.Array
+    model: TrainedModel, variables: Mapping[str, Any], image_BHWC: jax.Array, stage: str
 ) -> jax.Array:
-    apply = nn.apply(Classifier.feature_map, model.module)
-    feature_map: jax.Array = apply(variables, model.normalize(image_BHWC))
+    def output(module: Classifier) -> jax.Array:
+        return module.feature_map(model.normalize(image_BHWC), stage)
+
+    feature_map: jax.Array = nn.apply(output, model.module)(variables)
     return feature_map
+
+
+def _feature_shape(model: TrainedModel, stage: str) -> tuple[int, ...]:
+    """Of a stage's output for one image."""
+    size = model.image_size
+    image = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
+
+    def output(image_BHWC: jax.Array) -> jax.Array:
+        return _feature_map(model, model.variables, image_BHWC, stage)
+
+    return jax.eval_shape(output, image).shape
 
 
 def _resize(map_Bhw: jax.Array, size: tuple[int, ...], shift: tuple[float, float]) -> jax.Array:

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from skinjax.explain import Explainer, missing_metadata
+from skinjax.explain.grad_cam import MIN_CELLS
 from skinjax.trained import TrainedModel
 
 # Above it the maps of an untrained network are too much like the trained one's to say anything of
@@ -29,12 +30,12 @@ class Row:
       stage: the last of them.
       correlation: the mean over images of the maps' rank correlation with those of the trained
         network; None where it is defined for no image.
-      undefined: images for which it is not, one of their two maps being the same everywhere.
+      count: images behind the mean: those of which not both maps are the same everywhere.
     """
 
     stage: str
     correlation: float | None
-    undefined: int
+    count: int
 
 
 def cascade(
@@ -48,22 +49,23 @@ def cascade(
     """Draws one stage after the other anew, the head first, and compares the maps at each.
 
     Args:
-      explainer: of the trained network.
+      explainer: of the trained network. Its maps are compared as they are before they are
+        resized, which would count each cell many times.
       image_NHWC, class_N, metadata_NM: as in `Explainer.maps`; the classes stay the same.
       key: of the new weights.
     """
     model = explainer.model
     untrained = draw(model, key)
-    trained_NHW = explainer.maps(image_NHWC, class_N, metadata_NM)
+    trained_NHW = explainer.coarse_maps(image_NHWC, class_N, metadata_NM)
     stages = tuple(reversed(model.module.stages))
     rows = []
     for number, stage in enumerate(stages, start=1):
         variables = mixed(model.variables, untrained, stages[:number])
-        map_NHW = explainer.maps(image_NHWC, class_N, metadata_NM, variables=variables)
+        map_NHW = explainer.coarse_maps(image_NHWC, class_N, metadata_NM, variables=variables)
         correlation_N = rank_correlation(trained_NHW, map_NHW)
         known_N = np.isfinite(correlation_N)
         mean = float(correlation_N[known_N].mean()) if known_N.any() else None
-        rows.append(Row(stage, mean, int(np.sum(~known_N))))
+        rows.append(Row(stage, mean, int(np.sum(known_N))))
     return rows
 
 
@@ -94,7 +96,11 @@ def mixed(
 
 
 def rank_correlation(first_NHW: np.ndarray, second_NHW: np.ndarray) -> np.ndarray:
-    """Spearman's, of each pair of maps: float64 (N,), NaN where a map is the same everywhere."""
+    """Spearman's, of each pair of maps: float64 (N,).
+
+    0 where one of the two is the same everywhere, since then it changed altogether; NaN where
+    both are.
+    """
     ranks = []
     for map_NHW in (first_NHW, second_NHW):
         rank_NP = rankdata(map_NHW.reshape(len(map_NHW), -1), axis=1)
@@ -102,27 +108,41 @@ def rank_correlation(first_NHW: np.ndarray, second_NHW: np.ndarray) -> np.ndarra
     first_NP, second_NP = ranks
     scale_N = np.sqrt((first_NP**2).sum(axis=1) * (second_NP**2).sum(axis=1))
     products_N = (first_NP * second_NP).sum(axis=1)
-    return np.where(scale_N > 0, products_N / np.where(scale_N > 0, scale_N, 1), np.nan)
+    both_flat_N = ~(first_NP.any(axis=1) | second_NP.any(axis=1))
+    return np.where(both_flat_N, np.nan, products_N / np.where(scale_N > 0, scale_N, 1))
 
 
-def report(rows: Sequence[Row], count: int) -> str:
-    """The table in words, for the terminal."""
+def report(rows: Sequence[Row], resolution: tuple[int, int]) -> str:
+    """The table in words, for the terminal.
+
+    Args:
+      rows: of `cascade`.
+      resolution: of the maps, `Explainer.resolution`.
+    """
+    cells = f"{resolution[0]} x {resolution[1]} values"
     lines = [
-        f"sanity check on {count} images: stages drawn anew from the head down, and the rank "
-        "correlation of the maps with the trained network's (1 is the same map)"
+        f"sanity check on maps of {cells}: stages drawn anew from the head down, and the rank"
+        " correlation of the maps with the trained network's (1 is the same map, and 0 also where"
+        " one of the two is the same everywhere)"
     ]
     for row in rows:
         value = "not available" if row.correlation is None else f"{row.correlation:6.3f}"
-        note = f"  (undefined for {row.undefined}: a map is 0 everywhere)" if row.undefined else ""
-        lines.append(f"  down to {row.stage:<12} {value}{note}")
-    last = rows[-1].correlation
+        lines.append(f"  down to {row.stage:<12} {value}  (mean of {row.count} images)")
+    lines.append(_verdict(rows[-1].correlation, resolution, cells))
+    return "\n".join(lines)
+
+
+def _verdict(last: float | None, resolution: tuple[int, int], cells: str) -> str:
+    if min(resolution) < MIN_CELLS:
+        return (
+            f"not decided: maps of {cells} are too coarse to tell; explain by an earlier --stage,"
+            " or a model of larger images"
+        )
     if last is None:
-        lines.append("not decided: the untrained network's maps are the same everywhere")
-    elif last > SUSPICIOUS:
-        lines.append(
+        return "not decided: the maps are the same everywhere, before and after"
+    if last > SUSPICIOUS:
+        return (
             f"FAILED: with no learned weight left the maps still agree to {last:.2f} (above "
             f"{SUSPICIOUS}); they say little of what was learned"
         )
-    else:
-        lines.append(f"passed: with no learned weight left the maps agree to {last:.2f}")
-    return "\n".join(lines)
+    return f"passed: with no learned weight left the maps agree to {last:.2f}"

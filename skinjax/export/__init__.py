@@ -14,7 +14,7 @@ from typing import Any
 
 from skinjax import calibration, logs, trained
 from skinjax import threshold as threshold_lib
-from skinjax.errors import InputError
+from skinjax.errors import InputError, describe_system_error
 from skinjax.export import check, description, network, onnx_file, stablehlo, timm_file
 from skinjax.export.description import Description
 from skinjax.export.network import Network
@@ -53,12 +53,15 @@ def export(
       What is also written beside the file as NAME.check.json: see `check.compare`.
 
     Raises:
-      InputError: there is no such run, it can't be exported so, there are no images, or the two
-        differ: then nothing is written.
+      InputError: there is no such run, it can't be exported so or to there, there are no images,
+        or the two differ: then nothing is written.
     """
     if format not in FORMATS:
         raise InputError(f"--format={format} is none of {', '.join(FORMATS)}")
     target = _target(output, format)
+    is_folder = target != Path(output)
+    if format == "safetensors" and is_folder:
+        timm_file.check_config(target)
     model = trained.load(workdir, which)
     fitted = calibration.load(model.workdir, model.step, model.classes)
     chosen = threshold_lib.load(model.workdir, model.step, model.classes, fitted)
@@ -67,12 +70,12 @@ def export(
     decision = (chosen.positive, chosen.threshold) if chosen else None
     described = description.describe(model, applied, decision, dtype)
     image_list = check.find_images(_folders(image_folder, model.config.data.raw_dir))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make(target)
     # Beside the target, so that the renaming is within one file system.
     with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as folder:
         written = Path(folder) / target.name
         resizes = format != "safetensors" and not described["outside"]
-        _write(written, exported, described, format, is_folder=target != Path(output))
+        _write(written, exported, described, format, is_folder=is_folder)
         loaded = _load(written, exported, format)
         compared = check.compare(loaded, exported, image_list, resizes=resizes)
         result = {
@@ -117,7 +120,26 @@ def _target(output: Path | str, format: str) -> Path:
     return target
 
 
+def _make(target: Path) -> None:
+    """Makes the folder of the file to write."""
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; give --output=FILE another name, or remove it")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(
+            f"{target.parent} can't be a folder, a file is in the way; give another --output"
+        ) from None
+    except OSError as error:
+        raise InputError(f"can't write to --output: {describe_system_error(error)}") from None
+
+
 def _folders(image_folder: Path | str | None, raw_dir: str) -> list[Path | str]:
     if image_folder is not None:
         return [image_folder]
+    if not raw_dir:
+        raise InputError(
+            "an export is checked on real images, and this run has no data.raw_dir; pass"
+            " --images=FOLDER"
+        )
     return [folder for folder in raw_dir.split(os.pathsep) if folder]

@@ -2,18 +2,21 @@
 
 import importlib.metadata
 import json
+from collections.abc import Callable
 from typing import Any
 
 from skinjax.calibration import Calibration
 from skinjax.data import labels
 from skinjax.errors import InputError
 from skinjax.export.network import OUTPUTS
+from skinjax.plots.style import DISCLAIMER
 from skinjax.trained import TrainedModel
-from skinjax.verbs.arguments import DISCLAIMER
 
 FORMAT = 1
 KEY = "skinjax"  # under which ONNX and safetensors files have it
 MAX_BYTES = 4 << 20
+
+_LARGEST = 1e9  # of an encoded value of patient metadata
 
 Description = dict[str, Any]
 
@@ -103,9 +106,9 @@ def parse(text: str | bytes | None, origin: object) -> Description:
     match described:
         case {
             "format": int(number), "classes": [str(), str(), *_] as classes,
-            "image_size": int(size), "outside": [*_], "descriptions": [*descriptions],
+            "image_size": int(size), "outside": [*outside], "descriptions": [*descriptions],
         } if (
-            all(isinstance(name, str) for name in [*classes, *descriptions])
+            all(isinstance(name, str) for name in [*classes, *descriptions, *outside])
             and len(set(classes)) == len(classes) == len(descriptions)
             and 1 < size <= 4096
         ):  # fmt: skip
@@ -120,8 +123,42 @@ def parse(text: str | bytes | None, origin: object) -> Description:
             f"{origin} is an export of format {number}, expected {FORMAT}; use the version of"
             f" skinjax that wrote it, or {advice}"
         )
+    wrong = [name for name, is_valid in _CHECKS.items() if not is_valid(described)]
+    if wrong:
+        raise InputError(
+            f"{origin}: {', '.join(wrong)} of its description is missing or has no value that an"
+            f" export has; {advice}"
+        )
     found: Description = described
     return found
+
+
+def _has_threshold(described: Description) -> bool:
+    match described.get("threshold", ""):
+        case None:
+            return True
+        case {"positive": [_, *_] as positive, "threshold": float() | int() as value}:
+            return 0 <= value <= 1 and all(name in described["classes"] for name in positive)
+    return False
+
+
+def _has_metadata(described: Description) -> bool:
+    match described.get("patient_metadata", ""):
+        case None:
+            return True
+        case {"columns": [_, *_] as columns, "missing": [*missing]}:
+            return len(columns) == len(missing) and all(
+                type(value) in (int, float) and abs(value) < _LARGEST for value in missing
+            )
+    return False
+
+
+_CHECKS: dict[str, Callable[[Description], bool]] = {
+    "outputs": lambda described: described.get("outputs") == list(OUTPUTS),
+    "disclaimer": lambda described: isinstance(described.get("disclaimer"), str),
+    "threshold": _has_threshold,
+    "patient_metadata": _has_metadata,
+}
 
 
 def _refuse(constant: str) -> float:

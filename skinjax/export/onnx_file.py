@@ -6,6 +6,7 @@ The network is converted by jax2onnx, with the batch size left open; the resizin
 
 import contextlib
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from skinjax.export.description import Description
 from skinjax.export.network import Network
 
 METADATA_INPUT = "metadata"
+
+_EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 _MISSING = (
     "ONNX export needs jax2onnx, onnx and onnxruntime ({}): install them with"
@@ -93,8 +96,10 @@ def load(path: Path | str) -> OnnxModel:
     path = Path(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it says is in the exception
+    # An export is one file. Others that a file names as holding its weights aren't looked for: in
+    # the current folder ONNX Runtime would, and beside a file that it opens by name.
+    options.add_session_config_entry(_EXTERNAL_FOLDER, os.devnull)
     try:
-        # From bytes: a file opened by name may have ONNX Runtime open others that it names.
         session = onnxruntime.InferenceSession(
             path.read_bytes(), options, providers=["CPUExecutionProvider"]
         )
@@ -106,19 +111,33 @@ def load(path: Path | str) -> OnnxModel:
     described = description.parse(
         session.get_modelmeta().custom_metadata_map.get(description.KEY), path
     )
+    _check(session, described, path)
     inputs = [value.name for value in session.get_inputs()]
     outputs = [value.name for value in session.get_outputs()]
-    if inputs not in (["image"], ["image", METADATA_INPUT]) or outputs != described["outputs"]:
-        raise InputError(
-            f"{path} takes {inputs} and gives {outputs}, which an export doesn't; export the model"
-            " again"
-        )
 
     def call(*arrays: np.ndarray) -> dict[str, np.ndarray]:
         found = session.run(None, dict(zip(inputs, arrays, strict=True)))
         return dict(zip(outputs, found, strict=True))
 
     return OnnxModel(described, call)
+
+
+def _check(session: Any, described: Description, path: Path) -> None:
+    """Refuses a network whose inputs and outputs are others than its description says."""
+    wanted = {"image": ("tensor(uint8)", 4, 3)}
+    if patient_metadata := described["patient_metadata"]:
+        wanted[METADATA_INPUT] = ("tensor(float)", 2, len(patient_metadata["columns"]))
+    for name in described["outputs"]:
+        wanted[name] = ("tensor(float)", 2, len(described["classes"]))
+    found = {
+        value.name: (value.type, len(value.shape), value.shape[-1] if value.shape else None)
+        for value in (*session.get_inputs(), *session.get_outputs())
+    }
+    if list(found.items()) != list(wanted.items()):
+        raise InputError(
+            f"{path} takes and gives {found} (type, axes, size of the last), expected {wanted};"
+            " export the model again"
+        )
 
 
 def _convert(network: Network, opset: int) -> Any:

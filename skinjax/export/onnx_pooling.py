@@ -8,11 +8,17 @@ from typing import Any
 
 from onnx import helper, numpy_helper
 
+from skinjax.errors import InputError
+
 _POOLS = ("MaxPool", "LpPool", "Conv")
 
 
 def mend(graph: Any) -> None:
-    """Rewrites every pooling over four axes; `graph` is an onnx.GraphProto."""
+    """Rewrites every pooling over four axes; `graph` is an onnx.GraphProto.
+
+    Raises:
+      InputError: one is of another form than jax2onnx is known to write.
+    """
     makers = {name: node for node in graph.node for name in node.output}
     users: dict[str, list[Any]] = {}
     for node in graph.node:
@@ -26,13 +32,14 @@ def mend(graph: Any) -> None:
             window = _window_of_ones(graph, node)
         if node.op_type not in _POOLS or window is None or len(window) != 4:
             continue
-        inner = makers[node.input[0]]
-        outer = makers[inner.input[0]]
-        (squeeze,) = users[node.output[0]]
-        if (outer.op_type, inner.op_type, squeeze.op_type) != ("Unsqueeze", "Unsqueeze", "Squeeze"):
-            raise ValueError(f"{node.name} is a pooling over four axes of another form than known")
-        mended[node.output[0]] = _pool(node, window, outer.input[0], squeeze.output[0])
-        dropped |= {inner.output[0], outer.output[0], squeeze.output[0]}
+        inner = makers.get(node.input[0])
+        outer = makers.get(inner.input[0]) if inner else None
+        after = users.get(node.output[0], [])
+        types = [one.op_type if one else "" for one in (outer, inner, *after)]
+        if types != ["Unsqueeze", "Unsqueeze", "Squeeze"] or not (outer and inner):
+            raise _unknown(node)
+        mended[node.output[0]] = _pool(node, window, outer.input[0], after[0].output[0])
+        dropped |= {inner.output[0], outer.output[0], after[0].output[0]}
     nodes = []
     for node in graph.node:
         if node.output[0] in mended:
@@ -51,7 +58,8 @@ def _pool(node: Any, window: list[int], source: str, target: str) -> list[Any]:
     """Nodes that do what `node` does to (B, H, W, C)."""
     strides = _attribute(node, "strides") or [1] * 4
     pads = _attribute(node, "pads") or [0] * 8
-    assert window[0] == window[3] == strides[0] == strides[3] == 1
+    if (window[0], window[3], strides[0], strides[3]) != (1, 1, 1, 1):
+        raise _unknown(node)
     name = node.output[0]
     arguments: dict[str, Any] = {
         "kernel_shape": window[1:3],
@@ -71,6 +79,13 @@ def _pool(node: Any, window: list[int], source: str, target: str) -> list[Any]:
     )
     total = helper.make_node("Mul", [f"{name}/mean", f"{name}/count"], [f"{name}/out"])
     return [to, mean, count, total, back]
+
+
+def _unknown(node: Any) -> InputError:
+    return InputError(
+        f"ONNX Runtime can't compute this network's pooling: operator {node.op_type}, {node.name}"
+        f" with the window {_attribute(node, 'kernel_shape')}; export with --format=stablehlo"
+    )
 
 
 def _window_of_ones(graph: Any, node: Any) -> list[int] | None:

@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
+from jax.interpreters import mlir
+from jaxlib.mlir import ir
+from jaxlib.mlir.dialects import stablehlo as dialect
 
 from skinjax.errors import InputError
 from skinjax.export import description, resizing
@@ -23,6 +26,11 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 _FUNCTION, _DESCRIPTION = "function.jax_export", "description.json"
 _MAX_BYTES = 4 << 30
+
+# What an export consists of. A custom call runs code of the process by its name: one into Python
+# takes an address in memory from the file, and jumps there.
+_DIALECTS = {"builtin", "func", "stablehlo"}
+_TARGETS = {"shape_assertion"}  # of the symbolic sizes; JAX takes it out again
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def load(path: Path | str) -> StableHLO:
     """Reads what `write` wrote.
 
     Raises:
-      InputError: the file is missing, damaged, no such export, or calls back into Python.
+      InputError: the file is missing, damaged, no such export, or calls what no export does.
     """
     path = Path(path)
     try:
@@ -78,18 +86,21 @@ def load(path: Path | str) -> StableHLO:
             f"{path} can't be read as a StableHLO export ({error}); export the model again"
         ) from None
     described = description.parse(text, path)
-    # Exports have none, and a made-up one would jump to an address in memory.
-    if b"callback" in data:
-        raise InputError(f"{path} calls back into Python, as no export does; it isn't opened")
     try:
         exported = jax_export.deserialize(bytearray(data))
         _check(exported, described)
+        foreign = _foreign(exported)
     except Exception as error:  # whatever a damaged one leads to
         reason = str(error).partition("\n")[0][:200]
         raise InputError(
             f"{path}: its function can't be read ({reason}); export the model again, or use the"
             " version of JAX that it was exported with, or a later one"
         ) from None
+    if foreign:
+        raise InputError(
+            f"{path} calls {', '.join(foreign)}, as no export does; it isn't opened: take the file"
+            " from who exported it"
+        )
     return StableHLO(described, jax.jit(exported.call))
 
 
@@ -106,3 +117,26 @@ def _check(exported: jax_export.Exported, described: Description) -> None:
         raise ValueError("it takes other inputs or gives other outputs than an export")
     if any(len(shape) != 2 or shape[1] != len(described["classes"]) for shape in shapes):
         raise ValueError(f"it gives {shapes} for {len(described['classes'])} classes")
+
+
+def _foreign(exported: jax_export.Exported) -> list[str]:
+    """What the function has that exports don't: custom calls, and operations of other dialects.
+
+    It is parsed for that as JAX parses it, since text of MLIR can spell a name in many ways.
+    """
+    found = set()
+
+    def visit(operation: ir.Operation) -> ir.WalkResult:
+        name = str(operation.name)
+        if name.partition(".")[0] not in _DIALECTS:
+            found.add(name)
+        elif name.endswith("custom_call"):
+            target = ir.StringAttr(operation.attributes["call_target_name"]).value
+            if target not in _TARGETS:
+                found.add(target)
+        return ir.WalkResult.ADVANCE
+
+    with mlir.make_ir_context() as context:
+        module = dialect.deserialize_portable_artifact(context, exported.mlir_module_serialized)
+        module.operation.walk(visit)
+    return [ascii(name)[:80] for name in sorted(found)]

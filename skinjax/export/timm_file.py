@@ -201,6 +201,31 @@ def write_config(path: Path, described: Description, model: TrainedModel) -> Non
     logs.write_json(path.with_name(hub.CONFIG), timm_config(described, model))
 
 
+def check_config(path: Path) -> None:
+    """Refuses a folder whose config.json `write_config` didn't write, such as that of a run.
+
+    Args:
+      path: the weights, of which the folder is to become.
+
+    Raises:
+      InputError: such a file is there.
+    """
+    config = path.with_name(hub.CONFIG)
+    try:
+        if config.stat().st_size > 2 * description.MAX_BYTES:
+            raise ValueError
+        found = json.loads(config.read_bytes())
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get(description.KEY), dict):
+        raise InputError(
+            f"{config} is not of an export, and would be written over; give another --output, or a"
+            " file: --output=NAME.safetensors"
+        )
+
+
 def _classifier(model: TrainedModel) -> str:
     """timm's name of the head; "" where it is more than one dense layer, or timm has none."""
     family = models.families()[model.config.model.name]

@@ -22,14 +22,14 @@ from absl import logging
 from scipy.special import softmax
 from tqdm import tqdm
 
-from skinjax import calibration, evaluation_files, logs, test_time, trained
+from skinjax import calibration, class_mapping, evaluation_files, logs, test_time, trained
 from skinjax import workdir as workdir_lib
 from skinjax.calibration import Calibration
+from skinjax.class_mapping import ClassMapping
 from skinjax.errors import InputError
-from skinjax.external import class_mapping, seen_images
 from skinjax.external import data as external_data
+from skinjax.external import known_lesions, seen_images
 from skinjax.external import report as external_report
-from skinjax.external.class_mapping import ClassMapping
 from skinjax.external.data import ExternalData
 from skinjax.predict import outputs
 from skinjax.trained import TrainedModel
@@ -50,12 +50,13 @@ def evaluate(
     """Evaluates a checkpoint on a data set that it was not trained on.
 
     Left out are images that the run was trained or validated on (`seen_images.find`), images of
-    classes that the model does not have (`class_mapping`), and files that can't be read: all of
-    them are listed in `left_out.csv`, and counted in the report.
+    classes that the model does not have (`class_mapping`), images with two labels and further rows
+    of one (`known_lesions.doubles`), and files that can't be read: all of them are listed in
+    `left_out.csv`, and counted in the report.
 
-    Writes `evaluation/external_<name>/` as `evaluate` writes a split, and external.md and
-    external.json beside, where the metrics stand next to those of the internal test, in the same
-    classes.
+    Writes `evaluation/external_<name>/` (with views `external_<name>_<tta>/`) as `evaluate` writes
+    a split, and external.md and external.json beside, where the metrics stand next to those of the
+    internal test, in the same classes.
 
     Args:
       workdir: of the run.
@@ -73,11 +74,17 @@ def evaluate(
       The metrics, as in `metrics.json`, with the key `external`.
 
     Raises:
-      InputError: there is no such run, checkpoint, data or mapping, or no image is left.
+      InputError: there is no such run, checkpoint, data or mapping, no image is left, or a number
+        is negative.
     """
     test_time.check(tta)
+    if num_resamples < 0:
+        raise InputError(f"--num_resamples={num_resamples} is negative; give 0 or more")
+    if batch_size < 1:
+        raise InputError(f"--batch_size={batch_size} is too small; give 1 or more")
     workdir = Path(workdir)
     split = f"external_{_checked_name(name or Path(data).name)}"
+    split += "" if tta == "none" else f"_{tta}"
     model = trained.load(workdir, which)
     test = _choose(workdir, model, str(data), dataset, mapping)
     probability_NC = _predict(model, test, tta, batch_size)
@@ -87,6 +94,7 @@ def evaluate(
     label_N = np.array([test.mapping.classes.index(row["label"]) for row in rows])
     own = calibration.load(workdir, model.step, model.classes) if tta == "none" else None
     table = external_report.table(rows, probability_NC, label_N, test.mapping, own)
+    uncalibrated = _why_uncalibrated(test, own, tta)
     directory = workdir_lib.evaluation_dir(workdir, split)
     directory.mkdir(parents=True, exist_ok=True)
     logs.write_text(directory / "left_out.csv", test.left_out_csv())
@@ -102,14 +110,19 @@ def evaluate(
         checkpoint=checkpoint,
         split_counts=None,
         # Where probabilities are added up, the model's own calibration has no place any more.
-        calibration=None if test.mapping.merges_model else own,
+        calibration=None if uncalibrated else own,
         num_resamples=num_resamples,
-        extra={"step": model.step, "test_time_augmentation": tta, "external": test.summary()},
+        extra={
+            "step": model.step,
+            "test_time_augmentation": tta,
+            "external": {**test.summary(), "uncalibrated": uncalibrated},
+        },
         note=test.note(),
     )
     compared = _compare(workdir, model, test, table, own, tta=tta, num_resamples=num_resamples)
     logs.write_json(directory / "external.json", {**test.summary(), **compared})
     about = [f"Checkpoint: {checkpoint}", *test.lines(), *_views_line(tta)]
+    about += [f"Calibrated figures are not in metrics.json: {uncalibrated}"] if uncalibrated else []
     logs.write_text(directory / "external.md", external_report.markdown(title, about, compared))
     return result
 
@@ -123,6 +136,7 @@ class _Test:
       found: what is known of it.
       mapping: of the classes.
       unchecked: why it is not known what the model has seen; '' if it is.
+      lesions_unchecked: which images could not be compared by lesion; '' if all were.
       reasons: by the place of a row, why it is left out.
     """
 
@@ -130,6 +144,7 @@ class _Test:
     found: ExternalData
     mapping: ClassMapping
     unchecked: str
+    lesions_unchecked: str
     reasons: dict[int, str]
 
     @property
@@ -164,6 +179,8 @@ class _Test:
             "num_predicted": len(self.places),
             "left_out": self.counts(),
             "seen_images_unchecked": self.unchecked,
+            "lesions_unchecked": self.lesions_unchecked,
+            "num_without_lesion": sum(map(known_lesions.is_unknown, self.found.rows)),
             "classes": list(self.mapping.classes),
             "mapping": self.mapping.lines(),
             "notes": list(self.found.notes),
@@ -180,6 +197,10 @@ class _Test:
             lines.append(
                 f"NOT CHECKED is whether the model has seen these images: {self.unchecked}"
             )
+        elif self.lesions_unchecked:
+            lines.append(
+                f"Checked by id and picture. NOT CHECKED by lesion: {self.lesions_unchecked}"
+            )
         else:
             lines.append(
                 "Checked by id, lesion and picture: no image here was in training or validation"
@@ -189,7 +210,9 @@ class _Test:
     def note(self) -> str:
         """One line over the plots."""
         note = f"external test: {len(self.places)} of {len(self.found.rows)} images"
-        return f"{note}; not checked whether seen in training" if self.unchecked else note
+        if self.unchecked:
+            return f"{note}; not checked whether seen in training"
+        return f"{note}; not all checked by lesion" if self.lesions_unchecked else note
 
     def left_out_csv(self) -> str:
         buffer = io.StringIO()
@@ -206,6 +229,8 @@ def _choose(
 ) -> _Test:
     """Reads the data set, maps its classes and finds what the model has seen of it."""
     found = external_data.read(data, dataset, model.config.data, model.preprocess)
+    own_names_any = not all(map(known_lesions.is_unknown, found.rows))
+    found = known_lesions.named(found, model.config.data)
     classes = class_mapping.create(model.classes, found.classes, mapping)
     seen = seen_images.find(workdir, str(model.step), found)
     unknown = set(classes.unknown_to_model)
@@ -214,13 +239,18 @@ def _choose(
         for place, row in enumerate(found.rows)
         if row["label"] in unknown
     }
-    test = _Test(data, found, classes, seen.unchecked, reasons | seen.reasons)
+    label_of = dict(zip(found.classes, classes.of_data, strict=True))
+    twice = known_lesions.doubles(found.rows, [label_of[row["label"]] for row in found.rows])
+    by_lesion = known_lesions.unchecked(found, own_names_any)
+    test = _Test(data, found, classes, seen.unchecked, by_lesion, reasons | twice | seen.reasons)
     for line in classes.lines():
         logging.info("%s", line)
     for reason, count in test.counts().items():
         logging.warning("%d of %d images left out: %s", count, len(found.rows), reason)
     if seen.unchecked:
         logging.warning("not checked what the model has seen of %s: %s", data, seen.unchecked)
+    elif by_lesion:
+        logging.warning("not checked by lesion what the model has seen of %s: %s", data, by_lesion)
     return test
 
 
@@ -268,6 +298,20 @@ def _compare(
         "internal": internal and external_report.assess(internal, classes, num_resamples),
         "internal_missing": missing,
     }
+
+
+def _why_uncalibrated(test: _Test, own: Calibration | None, tta: str) -> str:
+    """Why metrics.json has nothing after calibration; '' where it has."""
+    if tta != "none":
+        return "the mean over views is not what the checkpoint's calibration was fitted to"
+    if own is None:
+        return "the checkpoint has no calibration, run `skinjax calibrate`"
+    if test.mapping.merges_model:
+        return (
+            "classes of the model are added up, which its predictions table has done before any"
+            " calibration; external.json has the figures of calibrating first"
+        )
+    return ""
 
 
 def _views_line(tta: str) -> list[str]:

@@ -10,17 +10,21 @@ from typing import Any
 import cv2
 from ml_collections import ConfigDict
 
-from skinjax.config import default_config
+from skinjax.config import default_config, nearest
 from skinjax.data import duplicates, image_store, images, labels, sources, threads
 from skinjax.data.prepared import MANIFEST, PreparedDataset, open_prepared
 from skinjax.data.preprocess import Preprocess
-from skinjax.data.records import Record
+from skinjax.data.records import Reading, Record
 from skinjax.data.sources import isic2019_test
 from skinjax.data.sources.folders import Folder, split_raw_dir, walk
 from skinjax.errors import InputError
 from skinjax.predict.outputs import Prepared, Runner
 
 _ISIC2019_TEST = "isic2019_test"  # is for testing alone: no run can be trained on it
+_DATASETS = (
+    *("csv", "folder", "ham10000", "ham10000_binary", "isic2018", "isic2019"),
+    *(_ISIC2019_TEST, "isic9"),
+)
 # The tables that tell the published layouts apart, in lower case.
 _TABLES = {
     "isic2018_task3_training_groundtruth.csv": "isic2018",
@@ -72,20 +76,16 @@ def read(data: str, dataset: str, run: ConfigDict, preprocess: Preprocess) -> Ex
       InputError: no such folder, a layout that can't be told, whatever its reader finds wrong, or
         a data set that was prepared otherwise than the model needs.
     """
+    _check(data, dataset)
     if not dataset and _is_prepared(data):
         return _of_prepared(open_prepared(Path(data)), preprocess)
     config = default_config()
     config.data.dataset = dataset or _recognised(data)
-    if config.data.dataset == "synthetic":
-        raise InputError("--dataset=synthetic has no files: give the folder that they lie in")
     config.data.raw_dir = data
     if config.data.dataset == run.dataset:
         for name in ("classes", "columns", "table"):
             config.data[name] = run[name]
-    if config.data.dataset == _ISIC2019_TEST:
-        reading = isic2019_test.read(data)
-    else:
-        reading = sources.read(config)
+    reading = _read(config)
     records = [record for record in reading.records if record.split == "test"]
     notes = []
     if records and len(records) < len(reading.records):
@@ -106,6 +106,34 @@ def read(data: str, dataset: str, run: ConfigDict, preprocess: Preprocess) -> Ex
         hashes=functools.partial(_hashes_of_files, [record.path for record in records]),
         prepared=functools.partial(_prepared_files, records),
     )
+
+
+def _check(data: str, dataset: str) -> None:
+    """Refuses flags that no reader can follow, before one speaks of a config."""
+    if dataset == "synthetic":
+        raise InputError("--dataset=synthetic has no files: give the folder that they lie in")
+    if dataset and dataset not in _DATASETS:
+        raise InputError(
+            f"--dataset={dataset} is none of {', '.join(_DATASETS)}{nearest(dataset, _DATASETS)}"
+        )
+    names = [data] if Path(data).is_dir() else [name for name in data.split(os.pathsep) if name]
+    for name in names or [data]:
+        if not name or not Path(name).is_dir():
+            raise InputError(
+                f"no folder {name or 'in --data='}: give --data the folder of the published files"
+                f" or of a prepared data set, or several joined with {os.pathsep!r}"
+            )
+
+
+def _read(config: ConfigDict) -> Reading:
+    """Reads published files; an error speaks of the flags that were given."""
+    try:
+        if config.data.dataset == _ISIC2019_TEST:
+            return isic2019_test.read(config.data.raw_dir)
+        return sources.read(config)
+    except InputError as error:
+        said = str(error).replace("data.raw_dir", "--data").replace("data.dataset", "--dataset")
+        raise InputError(said) from None
 
 
 def _row(record: Record, label: str) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """An external test beside the internal one: the same metrics, with intervals (no JAX)."""
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from skinjax import metrics, plots
+from skinjax import evaluated, metrics, plots
 from skinjax import workdir as workdir_lib
 from skinjax.calibration import Calibration
+from skinjax.class_mapping import ClassMapping
 from skinjax.errors import InputError
-from skinjax.external.class_mapping import ClassMapping
 from skinjax.predictions import read_predictions
 
 _NAMES = {
@@ -30,7 +28,6 @@ _NAMES = {
 }
 _OF_TWO = ("roc_auc", "pr_auc")  # metrics of two classes only
 _CALIBRATED = ("log_loss", "brier_score", "expected_calibration_error")
-_MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -81,16 +78,18 @@ def read_internal(
     """
     directory = workdir_lib.evaluation_dir(workdir, split)
     path = directory / f"predictions_{split}.csv"
+    command = "skinjax evaluate"
+    if split.startswith("test_"):
+        command += f" --tta={split.removeprefix('test_')}"
     if not path.exists():
-        return None, f"there is no {path}: run `skinjax evaluate` first"
-    found = re.search(r"\bstep (\d{1,18})\b", _checkpoint(directory / "metrics.json"))
-    if found is None or int(found[1]) != step:
-        return None, f"{directory} is not of the checkpoint at step {step}: run `skinjax evaluate`"
+        return None, f"there is no {path}: run `{command}` first"
+    if not evaluated.is_of(evaluated.stated(directory), workdir, step):
+        return None, f"{directory} is not of the checkpoint at step {step}: run `{command}`"
     rows, probability_NC, label_N, classes = read_predictions(path)
     if classes != mapping.model_classes:
         raise InputError(
             f"{path} has the classes {', '.join(classes)}, and the checkpoint"
-            f" {', '.join(mapping.model_classes)}: run `skinjax evaluate` again"
+            f" {', '.join(mapping.model_classes)}: run `{command}` again"
         )
     if not len(rows):
         return None, f"{path} has no rows"
@@ -149,11 +148,13 @@ def markdown(title: str, about: Sequence[str], result: Mapping[str, Any]) -> str
     lines = [f"# {title}", "", plots.DISCLAIMER, "", *(f"- {line}" for line in about), ""]
     if internal is None:
         lines += [f"The internal test is not available: {result['internal_missing']}.", ""]
-    lines += [
-        "Intervals are at 95 %, from a bootstrap by lesion. The tests are not paired: a difference"
-        " says something where the intervals are apart.",
-        "",
-    ]
+    about_tests = "The tests are not paired"
+    if any(interval for _, interval in external["scalars"].values()):
+        about_tests = (
+            f"Intervals are at 95 %, from a bootstrap by lesion. {about_tests}: a difference says"
+            " something where the intervals are apart"
+        )
+    lines += [f"{about_tests}.", ""]
     lines += _head("Metric", internal, external)
     for name, value in external["scalars"].items():
         lines.append(_line(_NAMES[name], internal and internal["scalars"][name], value))
@@ -193,15 +194,3 @@ def _text(pair: Any) -> str:
         return "not available"
     value, interval = pair
     return f"{value:.4f}" + (f" ({interval[0]:.4f} to {interval[1]:.4f})" if interval else "")
-
-
-def _checkpoint(path: Path) -> str:
-    """What metrics.json says of the checkpoint; '' where it is no such file."""
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            return ""
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return ""
-    text = values.get("checkpoint") if isinstance(values, dict) else None
-    return text if isinstance(text, str) else ""

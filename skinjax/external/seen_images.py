@@ -13,9 +13,8 @@ from skinjax import checkpoint
 from skinjax.data import duplicates, groups, image_store, splits
 from skinjax.data.prepared import PreparedDataset, open_prepared
 from skinjax.external.data import ExternalData
+from skinjax.external.known_lesions import key
 
-# ISIC's ids are one space for all its data sets; isic9's reader numbers copies, `.2`.
-_ARCHIVE_ID = re.compile(r"(ISIC_\d+)(_downsampled)?(\.\d+)?")
 _PUBLISHED_LESION = re.compile(r"[A-Z]+\d*_\d+")  # HAM_0000118, BCN_0000123, MSK4_0011169
 
 
@@ -41,7 +40,7 @@ def find(workdir: Path, which: str, data: ExternalData) -> Seen:
     folder has an IMG_1.
 
     The records are those of the run's prepared data set; where that isn't there, nothing is
-    checked.
+    checked. An image whose lesion nothing names is compared by id and picture alone.
 
     Raises:
       InputError: there is no such run or checkpoint, or its prepared data set is broken.
@@ -80,21 +79,16 @@ def _prepared_of_run(data: ConfigDict, fingerprint: str) -> PreparedDataset | No
 def _by_names(
     seen: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], same_layout: bool
 ) -> dict[int, str]:
-    image_ids = {_key(row["image_id"]) for row in seen}
-    lesion_ids = {_key(row["lesion_id"]) for row in seen}
+    image_ids = {key(row["image_id"]) for row in seen}
+    lesion_ids = {key(row["lesion_id"]) for row in seen}
     reasons = {}
     for place, row in enumerate(rows):
-        image_id, lesion_id = _key(row["image_id"]), _key(row["lesion_id"])
+        image_id, lesion_id = key(row["image_id"]), key(row["lesion_id"])
         if image_id in image_ids and (same_layout or image_id.startswith("ISIC_")):
             reasons[place] = "seen in training or validation: the same image id"
         elif lesion_id in lesion_ids and (same_layout or _PUBLISHED_LESION.fullmatch(lesion_id)):
             reasons[place] = "seen in training or validation: another image of the lesion"
     return reasons
-
-
-def _key(name: str) -> str:
-    found = _ARCHIVE_ID.fullmatch(name)
-    return found[1] if found else name
 
 
 def _by_pictures(

@@ -1,14 +1,14 @@
 """Bootstrap intervals of all metrics, by lesion."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import scipy.special
 
-from skinjax.metrics import engine
+from skinjax.metrics import engine, shares
 from skinjax.metrics.strata import Strata
 from skinjax.metrics.table import checked
 
@@ -54,6 +54,7 @@ class Resampled:
         classes with two groups or more.
       groups_C: how many groups each class has.
       is_difference: of two tables' values.
+      behind: `shares.groups_behind` the table; of a difference nothing.
     """
 
     point: dict[str, np.ndarray]
@@ -61,6 +62,7 @@ class Resampled:
     alone: dict[str, np.ndarray]
     groups_C: np.ndarray
     is_difference: bool = False
+    behind: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def less(self, other: "Resampled") -> "Resampled":
         """The differences to the values of other predictions for the same resamples."""
@@ -76,12 +78,14 @@ class Resampled:
 
     def interval(self, name: str, *index: int, confidence: float) -> list[float] | None:
         """[low, high] of one metric, for a class by `index`; see `intervals`."""
-        if np.isnan(self.point[name][index]):
+        if np.isnan(self.point[name][index]) or self._has_none(name, *index):
             return None
         value_R = _defined(_of(self.value[name], index))
         if value_R is None:
             return None
         point = float(self.point[name][index])
+        if not self.is_difference and value_R.min() == value_R.max():
+            return self._of_one_value(name, *index, confidence=confidence)
         stretch, freedom = self._small_sample(name, *index)
         reach = -stretch * scipy.special.stdtrit(freedom, (1 - confidence) / 2)
         of_error = name in engine.OF_BINS and not self.is_difference
@@ -102,23 +106,37 @@ class Resampled:
 
     def intervals(self, classes: Sequence[str], *, confidence: float) -> dict[str, Any]:
         """What the function `intervals` returns."""
-        several_C = self.groups_C > 1
-        found: dict[str, Any] = {}
-        for name in engine.SCALARS:
-            if name in self.point:
-                alone = name in engine.OF_TWO and not several_C.all()
-                found[name] = None if alone else self.interval(name, confidence=confidence)
+        found: dict[str, Any] = {
+            name: self.interval(name, confidence=confidence)
+            for name in engine.SCALARS
+            if name in self.point
+        }
         if f"per_class.{engine.PER_CLASS[0]}" in self.point:
             found["per_class"] = {
                 label: {
                     name: self.interval(f"per_class.{name}", index, confidence=confidence)
-                    if several_C[index]
-                    else None
                     for name in engine.PER_CLASS
                 }
                 for index, label in enumerate(classes)
             }
         return found
+
+    def _has_none(self, name: str, *index: int) -> bool:
+        """Whether resampling can't tell how much a metric varies."""
+        if index:
+            return bool(self.groups_C[index] < 2)
+        if name in engine.OF_TWO:
+            return bool(np.any(self.groups_C < 2))
+        # The bins with few images make the largest error: it is of the sample, not of the model.
+        of_sample = name == "maximum_calibration_error"
+        return of_sample or bool(name in engine.MEANS and np.any(self.groups_C == 1))
+
+    def _of_one_value(self, name: str, *index: int, confidence: float) -> list[float] | None:
+        """The interval where all resamples agree; None if it is no share of 0 or 1."""
+        point = float(self.point[name][index])
+        if name not in self.behind or point not in (0.0, 1.0):
+            return None
+        return shares.of_all_or_none(point, int(self.behind[name][index]), confidence)
 
     def _small_sample(self, name: str, *index: int) -> tuple[float, float]:
         """Factor on the standard error, and degrees of freedom by Satterthwaite.
@@ -187,6 +205,7 @@ def resample(
             for name in point
         },
         groups_C,
+        behind=shares.groups_behind(probability_NC, label_N, group_N),
     )
 
 
@@ -210,13 +229,18 @@ def intervals(
     freedom are those of all classes together, weighted by what each gives to the metric's variance.
     With many lesions these are the plain percentiles.
 
-    The calibration errors are biased upward, and a resample's once more, so that percentiles would
-    miss a well-calibrated model's error always. Their lower end is that of the squares with the
-    bias taken off, their upper end that of the values about the estimate.
+    The expected calibration errors are biased upward, and a resample's once more, so that
+    percentiles would miss a well-calibrated model's error always. Their lower end is that of the
+    squares with the bias taken off, their upper end that of the values about the estimate.
     `scripts/interval_coverage.py` has the coverage of all of them.
 
+    Where all resamples of an accuracy, recall, specificity or precision are 1, or all 0, its
+    interval is that of Wilson for as many lesions (`shares.of_all_or_none`).
+
     An interval is None where the metric is undefined for the table itself, or in more than 5 % of
-    the resamples (the others are left out), or of a class of a single lesion.
+    the resamples (the others are left out); of a class of a single lesion, and of a mean over
+    classes of which one has a single lesion; where all resamples of any other metric agree; and of
+    the maximum calibration error, which is of the sample and says little of the population.
 
     Args:
       probability_NC, label_N, classes: as for `compute`; one example or more.

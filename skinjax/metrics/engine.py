@@ -29,6 +29,10 @@ OF_BINS = (
     "maximum_calibration_error",
 )
 _OF_CLASSES = tuple(f"macro_{name}" for name in _OF_CURVES)
+# Means over the classes, to which one of a single lesion gives as much as any other.
+MEANS = frozenset(
+    ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", *_OF_CLASSES)
+)
 SCALARS = (*_OF_COUNTS, *_OF_MEANS, *OF_BINS, *_OF_CLASSES, *OF_TWO)
 
 

@@ -1,7 +1,7 @@
 """Two models on the same examples: is the difference more than chance?"""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +9,9 @@ import scipy.special
 
 from skinjax.metrics import bootstrap, engine
 from skinjax.metrics.strata import group_indices
+
+_MOST_EXACT = 14  # groups, of which all 2 ** 14 ways to swap are looked at
+_LOT, _LOTS = 1000, 20  # ways to swap drawn for more of them
 
 
 class DeLong(NamedTuple):
@@ -115,6 +118,59 @@ def mcnemar(correct_A_N: np.ndarray, correct_B_N: np.ndarray) -> McNemar:
     return McNemar(only_a, only_b, min(1.0, 2 * tail))
 
 
+def exchange(
+    probability_A_NC: np.ndarray,
+    probability_B_NC: np.ndarray,
+    label_N: np.ndarray,
+    group_N: Sequence[Any] | np.ndarray,
+) -> dict[str, np.ndarray]:
+    """p, of both sides, of differences in hits, where the models are swapped group by group.
+
+    If the models are alike, a group that only one has right might as well be the other's: the p is
+    the share of all ways to swap that differ as much. With as many images in each such group, this
+    is the exact sign test (McNemar's, for groups of one). Unlike the bootstrap's, it can't be small
+    for a few groups: of k it is 2 ** (1 - k) at least.
+
+    Returns:
+      Of "accuracy", "weighted_recall", "balanced_accuracy", "macro_recall" as shape (), of
+      "per_class.recall" (C,), 1 for a class without examples.
+    """
+    label_N, num_classes = np.asarray(label_N), probability_A_NC.shape[1]
+    right_A_N, right_B_N = (
+        np.argmax(table_NC, axis=1) == label_N for table_NC in (probability_A_NC, probability_B_NC)
+    )
+    member_N = group_indices(group_N)
+    net_GC = np.zeros((member_N.max(initial=-1) + 1, num_classes))
+    np.add.at(net_GC, (member_N, label_N), right_A_N.astype(int) - right_B_N)
+    count_C = np.bincount(label_N, minlength=num_classes)
+    of_all = np.array(_swapped(net_GC.sum(axis=1)))
+    balanced = np.array(_swapped((net_GC / np.maximum(count_C, 1)).sum(axis=1)))
+    return {
+        "accuracy": of_all,
+        "weighted_recall": of_all,
+        "balanced_accuracy": balanced,
+        "macro_recall": balanced,
+        "per_class.recall": np.array([_swapped(net_G) for net_G in net_GC.T]),
+    }
+
+
+def _swapped(net_G: np.ndarray) -> float:
+    """The share of choices of signs whose sum is as far from 0; by lot if there are too many."""
+    net_K = net_G[net_G != 0]
+    if net_K.size == 0:
+        return 1.0
+    reached = abs(net_K.sum()) * (1 - 1e-9)
+    if net_K.size <= _MOST_EXACT:
+        sign_RK = 1 - 2 * (np.arange(2**net_K.size)[:, None] >> np.arange(net_K.size) & 1)
+        return float(np.mean(np.abs(sign_RK @ net_K) >= reached))
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(_LOTS):
+        sign_RK = 1 - 2 * rng.integers(2, size=(_LOT, net_K.size), dtype=np.int8)
+        found += int(np.sum(np.abs(sign_RK @ net_K) >= reached))
+    return (found + 1) / (_LOTS * _LOT + 1)
+
+
 def bootstrap_difference(
     probability_A_NC: np.ndarray,
     probability_B_NC: np.ndarray,
@@ -129,7 +185,9 @@ def bootstrap_difference(
 ) -> dict[str, dict[str, float] | None]:
     """Each metric of A less that of B, over resamples that both share, by group.
 
-    p is of both sides: 1 less the confidence of the interval that just leaves 0 out.
+    p is of both sides: 1 less the confidence of the interval that just leaves 0 out, and of
+    accuracy and balanced accuracy (and recall) no less than `exchange` says: resamples of a few
+    cases that only one of the models has right agree too much.
 
     Args:
       as for `bootstrap.intervals`; `only` names scalars.
@@ -151,13 +209,21 @@ def bootstrap_difference(
     )
     difference = a.less(b)
     names = [name for name in engine.SCALARS if name in difference.point]
-    return {name: tested(difference, name, confidence=confidence) for name in names}
+    least = exchange(probability_A_NC, probability_B_NC, label_N, group_N)
+    return {name: tested(difference, name, confidence=confidence, least=least) for name in names}
 
 
 def tested(
-    difference: bootstrap.Resampled, name: str, *index: int, confidence: float
+    difference: bootstrap.Resampled,
+    name: str,
+    *index: int,
+    confidence: float,
+    least: Mapping[str, np.ndarray],
 ) -> dict[str, float] | None:
-    """One metric's difference: value, interval and p; None where it has no interval."""
+    """One metric's difference: value, interval and p; None where it has no interval.
+
+    `least` is what `exchange` gives.
+    """
     interval = difference.interval(name, *index, confidence=confidence)
     if interval is None:
         return None
@@ -165,5 +231,5 @@ def tested(
         "difference": float(difference.point[name][index]),
         "low": interval[0],
         "high": interval[1],
-        "p": difference.p(name, *index),
+        "p": max(difference.p(name, *index), float(least[name][index]) if name in least else 0.0),
     }

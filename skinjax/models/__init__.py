@@ -80,13 +80,13 @@ class Classifier(nn.Module):
         """What the backbone gives to the head, in evaluation: (B, D)."""
         return self.backbone(image_BHWC, EVALUATION)
 
-    def feature_map(self, image_BHWC: jax.Array) -> jax.Array:
-        """The last output that shows where something is, in evaluation: `Backbone.feature_map`."""
-        return self.backbone.feature_map(image_BHWC, EVALUATION)
+    def feature_map(self, image_BHWC: jax.Array, stage: str = "") -> jax.Array:
+        """A stage's output, in evaluation; "" for the last that shows where something is."""
+        return self.backbone.feature_map(image_BHWC, EVALUATION, stage)
 
-    def features_of_map(self, feature_map: jax.Array) -> jax.Array:
-        """The `features` that a `feature_map` leads to."""
-        return self.backbone.from_map(feature_map, EVALUATION)
+    def features_of_map(self, feature_map: jax.Array, stage: str = "") -> jax.Array:
+        """The `features` that a `feature_map` of the same stage leads to."""
+        return self.backbone.from_map(feature_map, EVALUATION, stage)
 
     def logits(self, features_BD: jax.Array, metadata_BM: jax.Array | None = None) -> jax.Array:
         """The logits of `features`, in evaluation: (B, num_classes), float32."""

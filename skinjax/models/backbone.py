@@ -58,16 +58,21 @@ class Backbone(nn.Module):
     def __call__(self, image_BHWC: jax.Array, mode: Mode) -> jax.Array:
         return self.pool(self._through(self.modules, image_BHWC, mode))
 
-    def feature_map(self, image_BHWC: jax.Array, mode: Mode) -> jax.Array:
-        """The output of `map_stage`: (B, H, W, C), or tokens (B, 1 + N, C)."""
-        return self._through(self.modules[: self._num_to_map()], image_BHWC, mode)
+    @property
+    def map_stages(self) -> tuple[str, ...]:
+        """The stages that may be asked of `feature_map`: those up to `map_stage`."""
+        return self.stages[: self._num_to("")]
 
-    def from_map(self, feature_map: jax.Array, mode: Mode) -> jax.Array:
-        """The features (B, C) that a `feature_map` leads to."""
-        return self.pool(self._through(self.modules[self._num_to_map() :], feature_map, mode))
+    def feature_map(self, image_BHWC: jax.Array, mode: Mode, stage: str = "") -> jax.Array:
+        """The output of a stage, "" for `map_stage`: (B, H, W, C), or tokens (B, 1 + N, C)."""
+        return self._through(self.modules[: self._num_to(stage)], image_BHWC, mode)
 
-    def _num_to_map(self) -> int:
-        return self.stages.index(self.map_stage) + 1
+    def from_map(self, feature_map: jax.Array, mode: Mode, stage: str = "") -> jax.Array:
+        """The features (B, C) that a `feature_map` of the same stage leads to."""
+        return self.pool(self._through(self.modules[self._num_to(stage) :], feature_map, mode))
+
+    def _num_to(self, stage: str) -> int:
+        return self.stages.index(stage or self.map_stage) + 1
 
     def _through(self, modules: Sequence[nn.Module], x: jax.Array, mode: Mode) -> jax.Array:
         def apply(module: Any, x: jax.Array) -> jax.Array:

@@ -18,6 +18,8 @@ _PER_ROW = 2
 def reliability(panels: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], caption: str) -> Figure:
     """A panel for each table of predictions: accuracy against confidence, and where images lie.
 
+    The intervals of the bins take images as independent, also those of one lesion.
+
     Args:
       panels: pairs of a title and what `metrics.reliability` gives: bins with `confidence` and
         `accuracy` (means, None for an empty bin), `count`, and the bin's edges `low` and `high`.
@@ -72,7 +74,7 @@ def _draw(upper: Axes, lower: Axes, title: str, bins: Sequence[Mapping[str, Any]
         upper.errorbar(
             confidence, accuracy, yerr=np.abs(bounds.T - accuracy), color=COLOURS[0],
             marker="o", markersize=4, linewidth=1.4, elinewidth=1, capsize=2,
-            label="model, 95 % interval",
+            label="model, 95 % interval per image",
         )  # fmt: skip
     upper.set_xlim(-0.01, 1.01)
     upper.set_ylim(-0.02, 1.04)

@@ -60,7 +60,7 @@ def read(directory: Path) -> Evaluation:
     rows, probability_NC, label_N, classes = read_predictions(path)
     if len(label_N) == 0:
         raise InputError(f"{path} has no rows, so there is nothing to report")
-    fitted = _calibration(about, classes, directory)
+    fitted = calibration_of(about, classes, directory)
     result = assessment.assess(
         rows, probability_NC, label_N, classes, calibration=fitted, num_resamples=0
     )
@@ -172,9 +172,14 @@ def split_counts_of(
     return counts if right else None
 
 
-def _calibration(
+def calibration_of(
     about: Mapping[str, Any], classes: Sequence[str], directory: Path
 ) -> Calibration | None:
+    """The calibration of a metrics.json in `directory`; None if it has none.
+
+    Raises:
+      InputError: its parameters are broken.
+    """
     calibrated = about.get("calibrated")
     if not isinstance(calibrated, dict):
         return None

@@ -47,6 +47,7 @@ def summary(run: Run) -> list[str]:
     bounds = result.get("intervals") or {}
     lines = [f"{NAMES[name]}: {with_interval(result[name], bounds.get(name))}" for name in _SUMMARY]
     lines[0] = f"{lines[0]}, on {len(run.main.label_N):,} images of the split {run.main.split}"
+    lines += [text for text in [sections.before_calibration(result)] if text]
     after = result["calibrated"]
     if after is not None:
         before_value, after_value = (

@@ -39,6 +39,7 @@ class Run:
       unknown: fitted to the checkpoint, to abstain on images that it does not know.
       start: how the run was started last: time, command, versions, devices.
       history: the file of the training's history.
+      views: the test-time augmentation of `main`; "" without.
       others: further evaluations of the model by name, such as external tests.
     """
 
@@ -51,6 +52,7 @@ class Run:
     unknown: Unknown | None = None
     start: dict[str, Any] = field(default_factory=dict)
     history: Path | None = None
+    views: str = ""
     others: dict[str, Evaluation] = field(default_factory=dict)
 
     @property
@@ -63,21 +65,27 @@ class Run:
         }
 
 
-def of_tables(folder: Path, split: str, *, num_resamples: int) -> Run:
-    """All that predictions_<split>.csv and predictions_val.csv in a folder say.
+def of_tables(folder: Path, split: str, *, num_resamples: int, method: str = "temperature") -> Run:
+    """All that predictions_<split>.csv and the validation table say.
 
-    Where the validation table is there, a temperature is fitted on it.
+    The validation table is predictions_val.csv in the folder, or in a folder `val` beside it; with
+    test-time augmentation ("test_flips") predictions_val_flips.csv. Where it is there, a
+    calibration of `method` is fitted on it.
 
     Raises:
-      InputError: there is no such table, or it is broken, or they don't belong together.
+      InputError: there is no such table, or it is broken, or they don't belong together, or the
+        method can't be fitted.
     """
-    val_path = _table(folder, "val")
+    if method not in calibration_lib.METHODS:
+        raise InputError(f"--method={method} is none of {', '.join(calibration_lib.METHODS)}")
+    val = _validation_of(split)
+    beside = folder.resolve().parent / val
+    val_path = next((p for p in (_table(folder, val), _table(beside, val)) if p.exists()), None)
     fitted, how = None, "There are no validation predictions to fit one on."
-    if split != "val" and val_path.exists():
-        fitted = _fit(val_path)
-        how = "The temperature was fitted on the validation predictions for this report."
+    if split != val and val_path is not None:
+        fitted, how = _fit(val_path, method), _fitted_here(method)
     return _assessed(
-        {split: _table(folder, split)} | ({"val": val_path} if fitted else {}),
+        {split: _table(folder, split)} | ({val: val_path} if fitted and val_path else {}),
         split,
         title=f"Predictions in {folder.resolve().name}",
         calibration=fitted,
@@ -90,7 +98,9 @@ def of_workdir(workdir: Path, split: str, *, num_resamples: int) -> Run:
     """What `train`, `evaluate` and other verbs left in a work directory.
 
     All figures are computed again from the tables of predictions. The calibration is the one that
-    is kept with the checkpoint that predicted, or as in `of_tables`.
+    is kept with the checkpoint that predicted, or as in `of_tables`. Predictions with test-time
+    augmentation have the calibration that `evaluate` fitted on validation predictions of the same
+    views, and no threshold: what is kept with the checkpoint is for one view.
 
     Raises:
       InputError: the split is not evaluated, or a file is broken.
@@ -99,17 +109,22 @@ def of_workdir(workdir: Path, split: str, *, num_resamples: int) -> Run:
     about = {split: evaluation_lib.read_metrics(directory / "metrics.json")}
     step = _step(about[split])
     paths = {split: _table(directory, split)}
-    val_directory = workdir_lib.evaluation_dir(workdir, "val")
-    if split != "val" and (val_directory / "metrics.json").exists():
-        about["val"] = evaluation_lib.read_metrics(val_directory / "metrics.json")
-        if _step(about["val"]) == step:
-            paths["val"] = _table(val_directory, "val")
+    val = _validation_of(split)
+    val_directory = workdir_lib.evaluation_dir(workdir, val)
+    if split != val and (val_directory / "metrics.json").exists():
+        about[val] = evaluation_lib.read_metrics(val_directory / "metrics.json")
+        if _step(about[val]) == step:
+            paths[val] = _table(val_directory, val)
     classes = tuple(about[split]["per_class"])
-    fitted = None if step is None else calibration_lib.load(workdir, step, classes)
-    how = "It is kept with the checkpoint, and predicting and exports use it."
-    if fitted is None and "val" in paths:
-        fitted = _fit(paths["val"])
-        how = "The temperature was fitted on the validation predictions for this report."
+    views = _views(about[split])
+    if views:
+        fitted = evaluation_lib.calibration_of(about[split], classes, directory)
+        how = f"It was fitted on validation predictions with the same views ({views}), for these."
+    else:
+        fitted = None if step is None else calibration_lib.load(workdir, step, classes)
+        how = "It is kept with the checkpoint, and predicting and exports use it."
+    if fitted is None and val in paths:
+        fitted, how = _fit(paths[val], "temperature"), _fitted_here("temperature")
     elif fitted is None:
         how = "There are no validation predictions of this checkpoint to fit one on."
     config = _config(workdir_lib.config_path(workdir))
@@ -126,11 +141,12 @@ def of_workdir(workdir: Path, split: str, *, num_resamples: int) -> Run:
         how_calibrated=how,
         config=config,
         threshold=None
-        if step is None
+        if step is None or views
         else threshold_lib.load(workdir, step, run.main.classes, fitted),
         unknown=None if step is None else unknown_lib.load(workdir, step, classes),
         start=_last_start(workdir / "versions.json"),
         history=history if history.exists() else None,
+        views=views,
         others=_others(directory.parent, split),
     )
 
@@ -159,13 +175,30 @@ def _assessed(
     if len({one.classes for one in found.values()}) > 1:
         seen = "; ".join(f"{name}: {', '.join(one.classes)}" for name, one in found.items())
         raise InputError(f"the tables of predictions are not of the same classes ({seen})")
-    val = found.get("val") if split != "val" else None
+    val = next((one for name, one in found.items() if name != split), None)
     return Run(title=title, main=found[split], val=val, how_calibrated=how)
 
 
-def _fit(path: Path) -> Calibration:
+def _fit(path: Path, method: str) -> Calibration:
     _, probability_NC, label_N, _ = read_predictions(path)
-    return calibration_lib.fit(probability_NC, label_N)
+    return calibration_lib.fit(probability_NC, label_N, method)
+
+
+def _fitted_here(method: str) -> str:
+    what = "temperature" if method == "temperature" else f"calibration (method: {method})"
+    return f"The {what} was fitted on the validation predictions for this report."
+
+
+def _validation_of(split: str) -> str:
+    """The validation split as predicted as `split` was: "val_flips" for "test_flips"."""
+    name, _, views = split.partition("_")
+    return f"val_{views}" if name in ("train", "val", "test") and views else "val"
+
+
+def _views(about: dict[str, Any]) -> str:
+    """The test-time augmentation, as `evaluate` says it; "" without."""
+    views = about.get("test_time_augmentation")
+    return views if isinstance(views, str) and views != "none" else ""
 
 
 def _table(directory: Path, split: str) -> Path:

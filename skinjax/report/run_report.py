@@ -57,17 +57,18 @@ def write_predictions_report(
     split: str = "test",
     output: Path | str | None = None,
     num_resamples: int = 2000,
+    method: str = "temperature",
 ) -> list[Path]:
     """As `write_run`, of a folder that has predictions_<split>.csv (and predictions_val.csv) only.
 
-    Metrics, intervals, calibration by temperature and subgroups are the same figures; what needs
-    more than predictions is "not available".
+    Metrics, intervals, calibration by the same `method` and subgroups are the same figures; what
+    needs more than predictions is "not available".
 
     Raises:
-      InputError: there is no such table, or it is broken.
+      InputError: there is no such table, it is broken, or the method can't be fitted.
     """
     folder = Path(folder)
-    run = of_tables(folder, split, num_resamples=num_resamples)
+    run = of_tables(folder, split, num_resamples=num_resamples, method=method)
     return _write(run, Path(output or folder / "report"))
 
 

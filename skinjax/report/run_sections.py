@@ -73,7 +73,12 @@ def operating_point(run: Run, picture: Picture | None) -> Section:
     """The decision threshold and what it does."""
     chosen = run.threshold
     if chosen is None:
-        text = f"Decision threshold: {NOT_AVAILABLE}. The verb threshold chooses one."
+        why = (
+            "One that is kept with the checkpoint is for predictions of a single view."
+            if run.views
+            else "The verb threshold chooses one."
+        )
+        text = f"Decision threshold: {NOT_AVAILABLE}. {why}"
         return Section("Decision threshold", (Text(text),))
     (target, value), *_ = chosen.target.items()
     splits = {"validation": chosen.val} | ({"test": chosen.test} if chosen.test else {})
@@ -170,7 +175,7 @@ def limits(run: Run) -> Section:
             if known
             else "Whether there was an external test is not known here."
         )
-    if run.main.split != "test":
+    if not run.main.split.startswith("test"):
         found.append(
             f"The figures are of the split {run.main.split}, not of a test split that neither "
             "training nor the choice of the checkpoint has seen."

@@ -37,6 +37,7 @@ NAMES = {
     "loss": "Loss (training objective)",
     "malignant_sensitivity": "Malignant sensitivity",
 }
+_HEADLINE = "balanced_accuracy"
 _PER_CLASS = (
     {"recall": "Recall (sensitivity)", "specificity": "Specificity", "precision": "Precision"}
     | {"f1": "F1"},
@@ -85,7 +86,9 @@ def how_intervals(result: Mapping[str, Any]) -> Note:
         f"Intervals are 95 % bootstrap intervals of {about['num_resamples']:,} resamples of lesions"
         f" (all images of a lesion together; class counts kept; seed {about['seed']})."
         " They tell how much the figures would vary with other test images of the same kind, not"
-        " with another training run, nor with other hospitals or cameras."
+        " with another training run, nor with other hospitals or cameras. Areas and partial areas"
+        " of classes of about ten lesions have intervals that are too short. A mean over classes"
+        " of which one has a single lesion has no interval."
     )
 
 
@@ -99,12 +102,29 @@ def main_metrics(result: Mapping[str, Any]) -> Section:
         [NAMES.get(name, name), number(result[name]), interval(bounds.get(name))] for name in shown
     ]
     parts: list[Any] = [table(["Metric", "Value", "95 % interval"], rows), how_intervals(result)]
+    parts += [Text(f"{text}.") for text in [before_calibration(result)] if text]
     absent = [name for name, scores in result["per_class"].items() if not scores["support"]]
     if absent:
         parts.append(
             Text(f"Without examples, and left out of the macro means: {', '.join(absent)}.")
         )
     return Section("Metrics", tuple(parts))
+
+
+def before_calibration(result: Mapping[str, Any]) -> str:
+    """Says, where calibrating changes decisions, that the figures are not of these; else ""."""
+    after = result.get("calibrated")
+    if after is None or after["method"] != "vector":
+        return ""
+    before_text, after_text = (
+        with_interval(one[_HEADLINE], (one.get("intervals") or {}).get(_HEADLINE))
+        for one in (result, after)
+    )
+    return (
+        "These figures are of the uncalibrated probabilities, while predict, with vector scaling, "
+        f"decides by the calibrated ones: balanced accuracy {before_text} uncalibrated, "
+        f"{after_text} calibrated"
+    )
 
 
 def per_class(result: Mapping[str, Any]) -> Section:
@@ -161,10 +181,14 @@ def calibration(result: Mapping[str, Any], picture: Picture | None) -> Section:
             with_interval(after.get(name), after_bounds.get(name)),
         ]
         for name in CALIBRATED
+        if name != "macro_recall"  # the balanced accuracy by another name
     ]
     parts.append(table(["Metric", "Before", "After"], rows))
     parts.append(
-        Note("Calibration errors come out too high for few images; their intervals allow for that.")
+        Note(
+            "Expected calibration errors come out too high for few images; their intervals allow "
+            "for that. The maximum is that of a bin with few images: it has no interval."
+        )
     )
     parts += [picture] if picture else []
     return Section("Calibration", tuple(parts))
@@ -253,8 +277,9 @@ def _rule(found: Mapping[str, Any]) -> str:
     return (
         f"{sensitivity}Balanced accuracy and macro ROC-AUC are means over the classes that a group "
         f"has. Groups of fewer than {found['minimum']} images (malignant ones for the sensitivity) "
-        f"have no interval and are in no gap, nor are {subgroups.UNKNOWN} and {subgroups.OTHERS}; "
-        "gaps of means over classes are over those of which both groups have at least "
-        f"{subgroups.MINIMUM_OF_CLASS} images. The largest of many gaps is large by chance too; "
+        f"have no interval and are in no gap, nor are {subgroups.UNKNOWN} and {subgroups.OTHERS}. "
+        f"A mean over classes of which one has fewer than {subgroups.MINIMUM_OF_CLASS} lesions in "
+        "the group has no interval; gaps of means are over the classes of which both groups have "
+        "as many. The largest of many gaps is large by chance too; "
         "its interval does not correct for that."
     )

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 
 from skinjax.errors import InputError
-from skinjax.metrics import bootstrap
+from skinjax.metrics import bootstrap, shares
 
 MEASURES = ("sensitivity", "specificity", "ppv", "npv")
 CONFIDENCE = 0.95
+# The cells, as columns of the table of them, that each measure is of.
+_OF_CELLS = dict(zip(MEASURES, ((0, 1), (2, 3), (0, 3), (2, 1)), strict=True))
 _COUNTS = ("true_positives", "false_negatives", "true_negatives", "false_positives")
 
 
@@ -45,7 +47,9 @@ def measure(
 
     The intervals are for the threshold as it is. On validation, where it was chosen, that leaves
     out how it was chosen. Whole lesions are drawn, as many of each class as there are, so that
-    `ppv` and `npv` are for the split's share of positive images.
+    `ppv` and `npv` are for the split's share of positive images. Where all resamples of a measure
+    are 1, or all 0, its interval is that of Wilson for the lesions it is of; where they agree on
+    another value, there is none.
 
     Args:
       called_N: bool; called positive.
@@ -71,7 +75,10 @@ def measure(
         counts_R4 = np.concatenate(list(_sums(draws, cells_N4)))
         for name, value_R in _measures(counts_R4).items():
             if not np.isnan(point[name]):
-                intervals[name] = bootstrap.percentile(value_R, CONFIDENCE)
+                found = bootstrap.percentile(value_R, CONFIDENCE)
+                if found and np.nanmin(value_R) == np.nanmax(value_R):
+                    found = _of_one_value(name, float(point[name]), cells_N4, group_N)
+                intervals[name] = found
     return {
         "num_examples": len(called_N),
         "num_positive": int(positive_N.sum()),
@@ -79,6 +86,16 @@ def measure(
         **{name: None if np.isnan(value) else float(value) for name, value in point.items()},
         "intervals": intervals,
     }
+
+
+def _of_one_value(
+    name: str, value: float, cells_N4: np.ndarray, group_N: Sequence[str]
+) -> list[float] | None:
+    """The interval of a measure where all resamples agree."""
+    if value not in (0.0, 1.0):
+        return None
+    of_N = cells_N4[:, _OF_CELLS[name]].sum(axis=1) > 0
+    return shares.of_all_or_none(value, shares.num_groups(group_N, of_N), CONFIDENCE)
 
 
 def check(values: Any, name: str) -> dict[str, Any]:

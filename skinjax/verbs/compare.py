@@ -20,7 +20,7 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
         "runs",
         nargs="+",
         metavar="RUN",
-        help="a work directory that was evaluated, or a folder of one evaluation",
+        help="a work directory that was evaluated, or a folder with a table of predictions",
     )
     verb.add_argument(
         "--split", default="test", metavar="NAME", help="of the evaluations (default: test)"

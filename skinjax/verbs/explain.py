@@ -33,6 +33,11 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
         help="the class that is explained (default: each image's predicted one)",
     )  # fmt: skip
     verb.add_argument(
+        "--stage", default="", metavar="NAME",
+        help="of the network, whose feature map grad_cam looks at (default: the deepest with a map"
+        " of 4 x 4 values or more)",
+    )  # fmt: skip
+    verb.add_argument(
         "--sanity_check", action="store_true",
         help="test on the first images whether the maps change when the weights are drawn anew",
     )  # fmt: skip
@@ -51,6 +56,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         method=arguments.method,
         target=arguments.target,
         which=arguments.checkpoint,
+        stage=arguments.stage,
         sanity_check=arguments.sanity_check,
     )
     if result.sanity:

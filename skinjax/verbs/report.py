@@ -21,7 +21,14 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--predictions",
         metavar="DIR",
-        help="a folder with predictions_test.csv, and predictions_val.csv for the calibration",
+        help="a folder with predictions_test.csv, and predictions_val.csv for the calibration"
+        " there or in ../val",
+    )
+    verb.add_argument(
+        "--method",
+        metavar="NAME",
+        help="of the calibration that --predictions fits: temperature or vector"
+        " (default: temperature)",
     )
     verb.add_argument(
         "--split", default="test", metavar="NAME", help="that the figures are of (default: test)"
@@ -40,6 +47,13 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
         raise InputError(
             f"--num_resamples={arguments.num_resamples}: expected 0 to 1,000,000; 2000 is usual"
         )
+    if arguments.method is not None and arguments.workdir:
+        raise InputError(
+            f"--method={arguments.method} is for --predictions; a work directory has the"
+            " calibration of skinjax calibrate"
+        )
+    if arguments.method not in (None, "temperature", "vector"):
+        raise InputError(f"--method={arguments.method} is neither temperature nor vector")
     from skinjax import report
 
     options = {
@@ -50,6 +64,7 @@ def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:
     if arguments.workdir:
         written = report.write_run(arguments.workdir, **options)
     else:
+        options["method"] = arguments.method or "temperature"
         written = report.write_predictions_report(arguments.predictions, **options)
     for path in written:
         print(f"written: {path}")

@@ -162,6 +162,52 @@ def test_means_over_classes_are_compared_over_the_classes_of_both():
         assert gap[f"{end}_value"] == pytest.approx(np.mean(recalls))
 
 
+@pytest.mark.parametrize("num_lesions", [4, 5])
+def test_means_over_classes_have_intervals_where_each_class_has_lesions_enough(num_lesions):
+    rows, probability_NC, label_N = _table(400)
+    back_N = np.flatnonzero([row["site"] == "back" for row in rows])
+    label_N[back_N] = 1 + label_N[back_N] % 2
+    few_N = back_N[:20]  # many images of few lesions
+    label_N[few_N] = 0
+    for place, index in enumerate(few_N):
+        rows[index]["lesion_id"] = f"few {place % num_lesions}"
+    found = subgroups.by(rows, probability_NC, label_N, CLASSES, num_resamples=60)
+    back, face = (found["columns"]["site"]["groups"][name] for name in ("back", "face"))
+    for metric in ("balanced_accuracy", "macro_roc_auc"):
+        assert back[metric] is not None
+        assert (back["intervals"][metric] is not None) == (num_lesions == 5)
+        assert face["intervals"][metric] is not None
+        gap = found["columns"]["site"]["gaps"][metric]
+        assert gap["classes"] == list(CLASSES[num_lesions == 4 :])
+    assert back["intervals"]["accuracy"] is not None
+    # The same without resamples: a page is made of such a table and intervals from a file.
+    again = subgroups.by(rows, probability_NC, label_N, CLASSES, num_resamples=0)
+    for metric, gap in again["columns"]["site"]["gaps"].items():
+        assert gap["classes"] == found["columns"]["site"]["gaps"][metric]["classes"]
+
+
+def test_groups_are_drawn_each_for_itself():
+    rows, probability_NC, label_N = _table(120)
+    twice = [
+        {**row, "sex": sex, "lesion_id": f"{sex}{row['lesion_id']}"}
+        for sex in ("female", "male")
+        for row in rows
+    ]
+    table = (twice, np.tile(probability_NC, (2, 1)), np.tile(label_N, 2), CLASSES)
+    found = subgroups.by(*table, num_resamples=100)["columns"]["sex"]
+    gap = found["gaps"]["accuracy"]
+    assert gap["difference"] == 0  # and yet it is not known to be
+    width = np.diff(found["groups"]["male"]["intervals"]["accuracy"])[0]
+    assert np.diff(gap["interval"])[0] == pytest.approx(np.sqrt(2) * width, rel=0.2)
+
+
+def test_a_gap_between_groups_that_are_all_right_has_no_interval():
+    rows, _, label_N = _table(120)
+    found = subgroups.by(rows, np.eye(3)[label_N], label_N, CLASSES, num_resamples=30)
+    gap = found["columns"]["sex"]["gaps"]["accuracy"]
+    assert (gap["difference"], gap["interval"]) == (0, None)
+
+
 def test_groups_beyond_the_twenty_largest_go_together():
     rows, probability_NC, label_N = _table(100)
     for index, row in enumerate(rows):

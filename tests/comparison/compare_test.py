@@ -1,6 +1,7 @@
 """Runs side by side: what is read, what is refused, and what is found."""
 
 import argparse
+import dataclasses
 import json
 import re
 import statistics
@@ -12,6 +13,7 @@ import pytest
 from skinjax import comparison, logs, metrics, predictions
 from skinjax.comparison import runs as runs_lib
 from skinjax.errors import InputError
+from skinjax.metrics import paired
 from skinjax.verbs import compare as verb
 
 CLASSES = ("bkl", "mel", "nv")
@@ -106,6 +108,76 @@ def test_better_run_is_found_better_by_every_test(compared):
     assert found["p"] < 0.01
 
 
+def test_areas_and_swapped_hits_are_tested_by_lesion(compared):
+    runs, result = compared
+    lesion_N = [row["lesion_id"] for row in runs[0].rows]
+    score_2N = [run.probability_NC[:, 1] for run in (runs[1], runs[0])]
+    found = result["tests"][0]["delong"]["mel"]
+    by_lesion = paired.delong(*score_2N, runs[0].label_N == 1, lesion_N)
+    assert found["standard_error"] == by_lesion.standard_error
+    assert found["standard_error"] != paired.delong(*score_2N, runs[0].label_N == 1).standard_error
+    tables = (runs[1].probability_NC, runs[0].probability_NC, runs[0].label_N)
+    least, test = paired.exchange(*tables, lesion_N), result["tests"][0]
+    assert test["recall"]["nv"]["p"] >= least["per_class.recall"][2]
+    assert test["differences"]["accuracy"]["p"] >= least["accuracy"]
+    assert test["differences"]["maximum_calibration_error"] is None
+
+
+def test_three_lesions_of_two_images_each_are_three_cases(compared):
+    first = compared[0][0]
+    right_NC = np.eye(3)[first.label_N]
+    wrong_NC = right_NC.copy()
+    lesion_N = [row["lesion_id"] for row in first.rows]
+    of_three_N = np.isin(lesion_N, ["l0_0", "l1_0", "l2_0"])
+    assert of_three_N.sum() == 6
+    wrong_NC[of_three_N] = np.roll(right_NC[of_three_N], 1, axis=1)
+    runs = [
+        dataclasses.replace(first, name=name, probability_NC=table_NC)
+        for name, table_NC in (("right", right_NC), ("wrong", wrong_NC))
+    ]
+    (test,) = comparison.compare(runs, num_resamples=100)["tests"]
+    assert test["differences"]["accuracy"]["p"] == 0.25
+    assert test["differences"]["balanced_accuracy"]["p"] == 0.25
+    assert test["recall"]["bkl"]["p"] == 0.25
+    assert test["recall"]["mel"]["p"] == 1
+    assert test["mcnemar"]["p"] == 2 / 64
+
+
+def test_lossless_encodings_are_one_setting_and_jpeg_is_another(tmp_path):
+    encodings = ("raw", "png", "jpeg")
+    paths = [
+        _write_run(tmp_path / name, seed, data={"encoding": name})
+        for seed, name in enumerate(encodings)
+    ]
+    runs = runs_lib.read(paths, "test")
+    assert runs_lib.seed_groups(runs) == [[0, 1]]
+    assert runs_lib.differences(runs)["data.encoding"] == ["raw", "raw", "jpeg"]
+
+
+def test_a_table_of_predictions_alone_will_do(tmp_path):
+    paths = [_write_run(tmp_path / name, seed) for seed, name in enumerate(("a", "b"))]
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (paths[1] / "evaluation/test/predictions_test.csv").rename(alone / "predictions_test.csv")
+    runs = runs_lib.read([paths[0], alone], "test")
+    assert [run.checkpoint for run in runs] == ["best: step 9", ""]
+    assert runs[1].settings is None
+    # A work directory's metrics.json tells which checkpoint it is, so it has to be there.
+    (paths[0] / "evaluation/test/metrics.json").unlink()
+    with pytest.raises(InputError, match=r"metrics\.json is missing"):
+        runs_lib.read([paths[0], alone], "test")
+
+
+@pytest.mark.parametrize(
+    ("split", "flags"),
+    [("test_flips", "--split=test --tta=flips"), ("external_flips", "--split=external_flips")],
+)
+def test_what_to_run_is_said_in_flags_that_there_are(tmp_path, split, flags):
+    paths = [_write_run(tmp_path / name, seed) for seed, name in enumerate(("a", "b"))]
+    with pytest.raises(InputError, match=f"evaluate --workdir={paths[0]} {flags}` first"):
+        runs_lib.read(paths, split)
+
+
 def test_runs_that_differ_only_in_the_seed_are_grouped(compared):
     _, result = compared
     (group,) = result["seed_groups"]
@@ -122,8 +194,14 @@ def test_runs_that_differ_only_in_the_seed_are_grouped(compared):
     assert result["settings"] == {"epochs": [1, 9, 9, None], "seed": [0, 1, 2, 0]}
 
 
+def _card(result, folder):
+    return comparison.write(result, "test", folder / "card")[1].read_text()
+
+
 def test_page_is_whole_and_safe(compared, tmp_path):
     _, result = compared
+    # Without the areas of the run that is the first's twin, and calibration's maximum.
+    assert f"p-values of this page, {3 * (16 + 3 + 3 + 1) - 3}, are" in _card(result, tmp_path)
     result = {**result, "runs": [dict(run) for run in result["runs"]]}
     result["runs"][0]["checkpoint"] = "<script>alert(1)</script>"
     paths = comparison.write(result, "test", tmp_path / "new" / "folder")
@@ -133,6 +211,9 @@ def test_page_is_whole_and_safe(compared, tmp_path):
         assert "For research and education, not for diagnosis." in text
         assert "Differences to first" in text
         assert "group 1" in text
+        assert "All figures are of the probabilities before calibration" in text
+        assert "a test that swaps the models lesion by lesion" in text
+        assert "Brier score and log loss are better below 0" in text
         value = result["runs"][1]["metrics"]["balanced_accuracy"]
         assert f"{value:.3f} (" in text
     assert not re.search(rb'(src|href)="(?!data:|#)', page)

@@ -182,8 +182,38 @@ def test_a_folder_with_something_else_is_left_alone(runs: list[Path], tmp_path: 
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file is a file"):
         ensemble_files.write(runs, tmp_path / "file", num_resamples=0)
+    (tmp_path / "half" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "half" / "ensemble.json").write_text("{}")
+    with pytest.raises(InputError, match="holds files that are no ensemble"):
+        ensemble_files.write(runs, tmp_path / "half", num_resamples=0)
     with pytest.raises(InputError, match="--method=median is none of mean"):
         ensemble_files.write(runs, tmp_path / "out", method="median", num_resamples=0)
+
+
+def test_nothing_of_an_earlier_ensemble_stays(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    ensemble_files.write(runs[:2], out, num_resamples=0)
+    assert (out / "evaluation" / "val").is_dir()
+    (out / "report").mkdir()
+    (out / "report" / "model_card.md").touch()
+    (out / "notes.txt").touch()
+    change(runs[2], "val", lambda line: [f"{line[0]}x", *line[1:]])
+    with pytest.raises(InputError, match="--num_resamples=-1 is negative; give 0 or more"):
+        ensemble_files.write(runs[1:], out, num_resamples=-1)
+    assert (out / "report" / "model_card.md").exists()
+    # Validation splits are not the same now, so that there is no table of these two.
+    result = ensemble_files.write(runs[1:], out, num_resamples=0)
+    assert result["metrics"]["calibrated"] is None
+    assert [path.name for path in (out / "evaluation").iterdir()] == ["test"]
+    assert not (out / "report").exists()
+    assert (out / "notes.txt").exists()
+    shutil.rmtree(out / "evaluation")
+    (out / "evaluation").symlink_to(runs[0] / "evaluation")
+    ensemble_files.write(runs[1:], out, num_resamples=0)
+    assert not (out / "evaluation").is_symlink()
+    assert (runs[0] / "evaluation" / "val").is_dir()
 
 
 def test_the_verb_says_what_each_member_does(

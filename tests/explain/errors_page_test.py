@@ -1,6 +1,7 @@
 """The page of the verb `errors`: what it says, and that it needs no more than the predictions."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def test_the_page_shows_cases_with_images_and_maps(evaluated: Path) -> None:
     assert sum(pair["count"] for pair in told["confusion_pairs"]) == wrong_N.sum()
     assert f"{wrong_N.sum()} of {len(rows)} images" in text
     assert "not available" not in text
+    assert re.search(r"Maps are Grad-CAM, (\d+) x \1 values of conv\d enlarged", text)
     assert "not for diagnosis" in text
     assert "differ by up to" not in text
     drawn = sorted(page.parent.glob("*_0*.png"))

@@ -73,6 +73,7 @@ def test_another_class_is_explained_where_asked_for(
         ("broken.jpg", {}, "none of the 1 images can be read"),
         ("a*.jpg", {"target": "mell"}, "did you mean mel"),
         ("a*.jpg", {"method": "cam"}, "is none of grad_cam"),
+        ("a*.jpg", {"stage": "conv9"}, "--stage=conv9 is none of conv1, "),
     ],
 )
 def test_what_is_wrong_is_said(
@@ -80,3 +81,12 @@ def test_what_is_wrong_is_said(
 ) -> None:
     with pytest.raises(InputError, match=message):
         files.explain_files(run, [str(folder / pattern)], tmp_path / "out", **more)
+
+
+@pytest.mark.parametrize("below", ["", "/folder"])
+def test_an_output_that_is_a_file_is_told(
+    run: Path, folder: Path, tmp_path: Path, below: str
+) -> None:
+    (tmp_path / "file").write_text("here")
+    with pytest.raises(InputError, match="can't be a folder, a file is in the way; give another"):
+        files.explain_files(run, [str(folder)], f"{tmp_path}/file{below}")

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from skinjax.config import default_config
-from skinjax.explain import grad_cam
+from skinjax.errors import InputError
+from skinjax.explain import Explainer, grad_cam
 from skinjax.models import Classifier, convnext, create, densenet, image_size, resnet, vgg, vit
 from skinjax.models.backbone import Backbone
 from skinjax.models.layers import Settings
@@ -72,12 +74,11 @@ def test_every_family_has_maps_that_depend_on_the_class(
     assert np.abs(map_BHW[0] - map_BHW[1]).max() > 0.1
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnetv2_s", "inception_v3"])
-def test_large_families_have_maps_of_the_images_size(name: str, tiny: TrainedModel) -> None:
+def test_a_large_network_has_maps_of_the_images_size(tiny: TrainedModel) -> None:
     settings = default_config().model
-    settings.update(name=name, lowering="xla", dtype="bfloat16")
+    settings.update(name="inception_v3", lowering="xla", dtype="bfloat16")
     module = create(settings, num_classes=3, axis_name=None)
-    side = image_size(name)
+    side = image_size("inception_v3")
     image = jnp.zeros((2, side, side, 3))
     model = dataclasses.replace(tiny, module=module)
 
@@ -87,6 +88,56 @@ def test_large_families_have_maps_of_the_images_size(name: str, tiny: TrainedMod
 
     shape = jax.eval_shape(maps)
     assert (shape.shape, shape.dtype) == ((2, side, side), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("family", "size", "stage", "cells"),
+    [
+        ("vgg", 32, "block2", 8),
+        ("vgg", 16, "block2", 4),
+        ("vgg", 8, "block1", 4),
+        ("vgg", 4, "block1", 2),
+        ("resnet", 32, "layer2", 4),
+        ("resnet", 16, "layer1", 4),
+        ("resnet", 4, "layer2", 1),  # the deepest of those as fine
+        ("vit", 32, "block1", 2),
+    ],
+)
+def test_the_deepest_stage_of_enough_cells_is_looked_at(
+    family: str, size: int, stage: str, cells: int, make_model: Any
+) -> None:
+    model = make_model(TINY[family](), image_size=size)
+    assert grad_cam.find_stage(model) == stage
+    shape = grad_cam._feature_shape(model, stage)
+    assert shape[1:-1] in ((cells, cells), (1 + cells**2,))
+
+
+def test_an_earlier_stage_has_a_finer_map_of_the_same_logits(
+    tiny: TrainedModel, images: Any
+) -> None:
+    image_NHWC, class_N = images(2, 16), np.array([0, 1])
+    for stage, chosen, cells in (("", "block1", 4), ("stem", "stem", 8)):
+        explainer = Explainer(tiny, stage=stage, batch_size=2)
+        assert (explainer.stage, explainer.resolution()) == (chosen, (cells, cells))
+        coarse_Nhw = explainer.coarse_maps(image_NHWC, class_N)
+        assert coarse_Nhw.shape == (2, cells, cells)
+        assert coarse_Nhw.min() < 0 < coarse_Nhw.max()
+
+        def logits(module: Classifier, stage: str = stage) -> jax.Array:
+            seen = module.feature_map(tiny.normalize(image_NHWC), stage)
+            return module.logits(module.features_of_map(seen, stage))
+
+        wanted_NC = tiny.forward()(tiny.variables, image_NHWC, None)["logits_BC"]
+        found_NC = nn.apply(logits, tiny.module)(tiny.variables)
+        np.testing.assert_allclose(found_NC, wanted_NC, rtol=1e-5, atol=1e-6)
+
+
+def test_only_stages_with_maps_can_be_asked_for(make_model: Any) -> None:
+    model = make_model(TINY["convnext"](), image_size=32)
+    with pytest.raises(InputError, match=r"--stage=norm is none of stem, stage1, stage2, whose"):
+        Explainer(model, stage="norm")
+    with pytest.raises(InputError, match="--stage=stem is grad_cam's, and --method=saliency has"):
+        Explainer(model, "saliency", stage="stem")
 
 
 def test_a_sigmoids_first_class_has_a_map(

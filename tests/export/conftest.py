@@ -13,6 +13,7 @@ from skinjax.calibration import Calibration
 from skinjax.config import default_config
 from skinjax.data import metadata
 from skinjax.data.preprocess import Preprocess
+from skinjax.export import description, network, onnx_file, stablehlo, timm_file
 from skinjax.trained import TrainedModel
 
 CLASSES = ("bkl", "mel", "nv")
@@ -97,3 +98,30 @@ def expected(
 def reference() -> Callable[..., np.ndarray]:
     """The probabilities that an export should give."""
     return expected
+
+
+def write_format(
+    format: Any, path: Path, model: TrainedModel, calibration: Calibration, dtype: str = "float32"
+) -> network.Network:
+    exported = network.create(model, calibration, dtype)
+    described = description.describe(model, calibration, (("mel",), 0.4), dtype)
+    if format is timm_file:
+        described = timm_file.describe(described, model)
+    format.write(path, exported, described)
+    return exported
+
+
+@pytest.fixture(scope="session")
+def write() -> Callable[..., network.Network]:
+    """Writes a model in a format."""
+    return write_format
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory, calibration: Calibration) -> dict[str, Path]:
+    """One model in each format."""
+    folder = tmp_path_factory.mktemp("exports")
+    formats = {"stablehlo": stablehlo, "onnx": onnx_file, "safetensors": timm_file}
+    for name, format in formats.items():
+        write_format(format, folder / name, make_model("simple_cnn"), calibration)
+    return {name: folder / name for name in formats}

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from skinjax import calibration as calibration_lib
 from skinjax import threshold, trained
 from skinjax.calibration import Calibration
+from skinjax.data import images as image_files
 from skinjax.data.images import encode_png
 from skinjax.errors import InputError
 from skinjax.export import check, export, onnx_file
@@ -76,6 +78,9 @@ def test_an_onnx_export_predicts_without_jax(
     assert compared["from_originals"]["greatest"] < 1e-3
     assert compared["calibration"] == "vector"
 
+    grey_HW = (images(40, 50)[..., 0].astype(np.uint16) << 8) + 255
+    Image.fromarray(grey_HW).save(tmp_path / "raw" / "grey16.png")
+    Image.fromarray(grey_HW.astype(np.float32)).save(tmp_path / "raw" / "float.png", "TIFF")
     # With JAX and this package made impossible to import.
     blocked = "import sys, runpy; sys.modules.update(jax=None, skinjax=None); sys.argv[:] = "
     command = [str(SCRIPT), str(output), str(tmp_path / "raw")]
@@ -84,12 +89,20 @@ def test_an_onnx_export_predicts_without_jax(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
-    assert [Path(row["image"]).name for row in rows] == ["0.png", "1.png", "2.png", "broken.jpg"]
+    assert [Path(row["image"]).name for row in rows] == [
+        "0.png", "1.png", "2.png", "broken.jpg", "float.png", "grey16.png",
+    ]  # fmt: skip
     assert "not for diagnosis" in done.stderr
     assert rows[3]["error"]
     wanted_C = reference(model("simple_cnn"), calibration, images(16, 16)[None])[0]
     found_C = [float(rows[0][f"prob_{name}"]) for name in ("bkl", "mel", "nv")]
     np.testing.assert_allclose(found_C, wanted_C, atol=2e-6)
+    assert "floating-point" in rows[4]["error"]
+    decoded_HWC = image_files.decode(tmp_path / "raw" / "grey16.png")
+    wanted_C = reference(model("simple_cnn"), calibration, decoded_HWC[None])[0]
+    found_C = [float(rows[5][f"prob_{name}"]) for name in ("bkl", "mel", "nv")]
+    np.testing.assert_allclose(found_C, wanted_C, atol=1e-3)
+    wanted_C = reference(model("simple_cnn"), calibration, images(16, 16)[None])[0]
     assert rows[0]["predicted"] == ("bkl", "mel", "nv")[wanted_C.argmax()]
     assert rows[0]["decision"] == ("mel" if wanted_C[1] >= 0.2 else "none")
 
@@ -124,6 +137,7 @@ def test_safetensors_is_a_file_or_a_folder(run: Path, tmp_path: Path) -> None:
         "config.json", "model.safetensors", "model.safetensors.check.json",
     ]  # fmt: skip
     assert done["from_originals"]["greatest"] < 1e-6
+    export(run, tmp_path / "weights", format="safetensors")  # over its own config.json
     export(run, tmp_path / "a.safetensors", format="safetensors", dtype="float16")
     assert outputs(tmp_path) == ["a.safetensors", "a.safetensors.check.json", "weights"]
     compared = json.loads((tmp_path / "a.safetensors.check.json").read_text())
@@ -145,6 +159,30 @@ def test_what_cannot_be_done_is_said(
     with pytest.raises(InputError, match=message):
         export(run, tmp_path / "a", **arguments)  # type: ignore[arg-type]
     assert outputs(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["weights", "weights/"])
+def test_a_runs_config_is_not_written_over(run: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "weights").mkdir()
+    for text in ("{}", "", "[" * 100_000, '{"data": {}, "skinjax": "1"}'):
+        (tmp_path / "weights" / "config.json").write_text(text)
+        with pytest.raises(InputError, match=r"config.json is not of an export.*NAME\.safetensors"):
+            export(run, f"{tmp_path}/{name}", format="safetensors")
+        assert outputs(tmp_path / "weights") == ["config.json"]
+        assert (tmp_path / "weights" / "config.json").read_text() == text
+
+
+@pytest.mark.parametrize("output", ["file/a.onnx", "file/b/a.onnx"])
+def test_an_output_below_a_file_is_told(run: Path, tmp_path: Path, output: str) -> None:
+    (tmp_path / "file").write_text("here")
+    with pytest.raises(InputError, match="a file is in the way; give another --output"):
+        export(run, tmp_path / output, format="onnx")
+
+
+def test_a_run_without_images_is_told_to_pass_some(run: Path, tmp_path: Path) -> None:
+    trained.load(run, "best").config.data.raw_dir = ""
+    with pytest.raises(InputError, match=r"has no data\.raw_dir; pass --images=FOLDER"):
+        export(run, tmp_path / "a.onnx", format="onnx")
 
 
 def test_few_sizes_are_compared(tmp_path: Path, images: Callable[..., np.ndarray]) -> None:

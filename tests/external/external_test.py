@@ -21,6 +21,7 @@ from scipy.special import softmax
 from skinjax import (
     calibration,
     challenge,
+    class_mapping,
     evaluate,
     external,
     metrics,
@@ -33,9 +34,9 @@ from skinjax.calibration import Calibration
 from skinjax.config import default_config
 from skinjax.data import builder, images, labels
 from skinjax.errors import InputError
-from skinjax.external import class_mapping, seen_images
 from skinjax.external import data as external_data
 from skinjax.external import report as external_report
+from skinjax.external import seen_images
 from skinjax.predict import outputs
 from skinjax.predictions import read_predictions
 from skinjax.train import train
@@ -149,12 +150,22 @@ def test_the_official_test_set_gives_what_evaluate_gives_for_its_images(
     for name, (value, interval) in compared["external"]["scalars"].items():
         assert value == pytest.approx(result[name], abs=1e-9), name
         assert value == pytest.approx(compared["internal"]["scalars"][name][0], abs=1e-4)
-        assert interval[0] <= interval[1]
+        if interval:  # a share that all resamples agree on may have none
+            assert interval[0] <= interval[1]
+    assert compared["external"]["scalars"]["log_loss"][1]
     page = (folder / "external.md").read_text()
     assert "For research and education, not for diagnosis." in page
     n = len(test_rows)
     assert f"| Metric | Internal test, n={n} | External test, n={n} | Difference |" in page
     assert "Log loss (nats), calibrated" in page
+    assert "Intervals are at 95 %" in page
+    # The official table names no lesions.
+    assert "Checked by id and picture. NOT CHECKED by lesion: the data names none\n" in page
+    assert "lesion and picture" not in page
+    for found in (compared, result["external"]):
+        assert found["lesions_unchecked"] == "the data names none"
+        assert found["num_without_lesion"] == n
+    assert result["external"]["uncalibrated"] == ""
     assert (folder / "report.md").exists()
 
 
@@ -260,6 +271,7 @@ def test_eight_classes_are_tested_on_seven(run, isic2018, tmp_path, monkeypatch)
     np.testing.assert_allclose(merged_NK[:, 0], expected_N, atol=1e-6)
     np.testing.assert_allclose(merged_NK[:, HAM.index("mel")], probability_NC[:, mel], atol=1e-6)
     assert result["calibrated"] is None  # by classes that are not the model's
+    assert result["external"]["uncalibrated"].startswith("classes of the model are added up")
     compared = json.loads((folder / "external.json").read_text())
     assert compared["internal"] is None
     assert "run `skinjax evaluate` first" in compared["internal_missing"]
@@ -271,6 +283,8 @@ def test_eight_classes_are_tested_on_seven(run, isic2018, tmp_path, monkeypatch)
     assert compared["external"]["calibrated"]["log_loss"][0] == pytest.approx(expected, abs=1e-5)
     page = (folder / "external.md").read_text()
     assert "Classes: akiec: the model's ak + scc are added up" in page
+    assert "not in metrics.json: classes of the model are added up" in page
+    assert "Intervals" not in page
 
 
 def test_the_internal_test_is_shown_in_the_merged_classes(run, tmp_path):
@@ -362,6 +376,67 @@ def test_the_mean_over_views_is_that_of_the_images_laid_in_eight_ways(run, isic2
         external.evaluate(run, isic2018, tta="both")
 
 
+def test_the_mean_over_views_has_a_folder_of_its_own(run, isic2018, monkeypatch):
+    without_pictures(monkeypatch)
+    without_plots(monkeypatch)
+    plain = external.evaluate(run, isic2018, name="v", num_resamples=0)
+    result = external.evaluate(run, isic2018, name="v", tta="flips", num_resamples=0)
+    evaluation = run / "evaluation"
+    assert (plain["split"], result["split"]) == ("external_v", "external_v_flips")
+    assert json.loads((evaluation / "external_v" / "metrics.json").read_text()) == plain
+    assert (evaluation / "external_v_flips" / "predictions_external_v_flips.csv").exists()
+    page = (evaluation / "external_v_flips" / "external.md").read_text()
+    assert "run `skinjax evaluate --tta=flips` first" in page
+    assert "not in metrics.json: the mean over views" in page
+    assert "Intervals" not in page
+
+
+def test_lesions_that_the_runs_table_names_are_left_out(
+    run, synthetic_dir, test_rows, tmp_path, monkeypatch
+):
+    without_pictures(monkeypatch)
+    everything = read_csv(synthetic_dir / "HAM10000_metadata.csv")
+    tested = {row["image_id"] for row in test_rows}
+    model = trained.load(run)
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    seen = next(row for row in everything if row["image_id"] not in tested)
+    # Rows of the run's table without an image: of a lesion in training, and of another.
+    (raw / "HAM10000_metadata.csv").write_text(
+        f"lesion_id,image_id\n{seen['lesion_id']},ISIC_7000001\nHAM_7000002,ISIC_7000002\n"
+    )
+    model.config.data.raw_dir = str(raw)
+    pictures = iter(sorted(synthetic_dir.glob("*/*.jpg")))
+    names = {"melanoma": ("7000001", "7000003"), "nevus": ("7000002", "7000003", "7000004")}
+    for folder, ids in names.items():
+        (tmp_path / "isic9" / "Test" / folder).mkdir(parents=True)
+        for name in ids:
+            shutil.copy(next(pictures), tmp_path / f"isic9/Test/{folder}/ISIC_{name}.jpg")
+    test = external._choose(run, model, str(tmp_path / "isic9"), "", "")
+    assert {test.found.rows[place]["image_id"]: why for place, why in test.reasons.items()} == {
+        "ISIC_7000001": "seen in training or validation: another image of the lesion",
+        "ISIC_7000003": "has two labels in the data: ISIC_7000003 is melanoma and nevus",
+        "ISIC_7000003.2": "has two labels in the data: ISIC_7000003 is melanoma and nevus",
+    }
+    assert test.counts()["has two labels in the data"] == 2
+    assert "Left out: 2 has two labels in the data" in test.lines()
+    assert test.left_out_csv().count("has two labels") == 2
+    assert any("NOT CHECKED by lesion: 3 of 5 images" in line for line in test.lines())
+    assert test.note().endswith("; not all checked by lesion")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_resamples": -1}, "--num_resamples=-1 is negative"),
+        ({"batch_size": -2}, "--batch_size=-2 is too small"),
+    ],
+)
+def test_wrong_numbers_are_refused_before_anything_is_done(values, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        external.evaluate(tmp_path / "no_run", tmp_path, **values)
+
+
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
@@ -388,10 +463,16 @@ def test_what_can_not_be_told_or_used_is_said(run, isic2018, synthetic_dir, tmp_
         external.evaluate(run, both)
     with pytest.raises(InputError, match="no known data set"):
         external.evaluate(run, tmp_path)
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match=r"no folder .*nowhere: give --data the folder"):
         external.evaluate(run, tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"ham1000.*did you mean"):
+    with pytest.raises(InputError, match=r"no folder .*nowhere: give --data the folder"):
+        external.evaluate(run, f"{isic2018}{os.pathsep}{tmp_path / 'nowhere'}", name="x")
+    with pytest.raises(InputError, match=r"--dataset=ham1000 is none of .*did you mean"):
         external.evaluate(run, isic2018, dataset="ham1000")
+    with pytest.raises(InputError, match=r"--dataset=isic2017 is none of .*, isic2019_test, isic9"):
+        external.evaluate(run, isic2018, dataset="isic2017")
+    with pytest.raises(InputError, match=r"no Train or Test folder .*: set --data to the folder"):
+        external.evaluate(run, isic2018, dataset="isic9")
     with pytest.raises(InputError, match="--name is empty"):
         external.evaluate(run, isic2018, name="/")
     everything = read_csv(synthetic_dir / "HAM10000_metadata.csv")

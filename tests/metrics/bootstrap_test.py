@@ -94,7 +94,7 @@ def test_intervals_have_computes_structure_and_a_seed():
     assert list(found["per_class"]) == list(CLASSES)
     assert set(found) == set(computed) - {"num_examples", "confusion_matrix"}
     for name in engine.SCALARS:
-        if computed[name] is None:
+        if computed[name] is None or name == "maximum_calibration_error":
             assert found[name] is None
         else:
             low, high = found[name]
@@ -168,6 +168,55 @@ def test_class_of_one_lesion_has_no_interval_and_nor_has_an_undefined_metric():
     assert found["macro_roc_auc"] is None
     assert found["matthews_correlation"] is None
     assert set(found["per_class"]["b"].values()) == {None}
+
+
+def _wilson_reach(num_lesions):
+    return 1.959963984540054**2 / (num_lesions + 1.959963984540054**2)
+
+
+def test_shares_of_all_right_or_all_wrong_have_the_interval_of_their_lesions():
+    # 12, 22 and 8 images of 6, 11 and 4 lesions; two images of a lesion say no more than one.
+    label_N = np.repeat([0, 1, 2], [12, 22, 8])
+    lesion_N = np.arange(42) // 2
+    found = bootstrap.intervals(
+        np.eye(3)[label_N] * 0.97 + 0.01, label_N, CLASSES, lesion_N, num_resamples=20
+    )
+    for name in ("accuracy", "weighted_recall"):
+        assert found[name] == pytest.approx([1 - _wilson_reach(21), 1])
+    for label, own in (("a", 6), ("b", 11), ("c", 4)):
+        of_class = found["per_class"][label]
+        assert of_class["recall"] == pytest.approx([1 - _wilson_reach(own), 1])
+        assert of_class["precision"] == pytest.approx([1 - _wilson_reach(own), 1])
+        assert of_class["specificity"] == pytest.approx([1 - _wilson_reach(21 - own), 1])
+        for name in ("f1", "roc_auc", "pr_auc", "partial_roc_auc"):
+            assert of_class[name] is None
+    for name in ("balanced_accuracy", "macro_roc_auc", "cohen_kappa"):
+        assert found[name] is None
+    wrong = bootstrap.intervals(
+        np.eye(3)[(label_N + 1) % 3], label_N, CLASSES, lesion_N, num_resamples=20, confidence=0.9
+    )
+    assert wrong["accuracy"] == pytest.approx([0, 1.6448536**2 / (21 + 1.6448536**2)])
+    assert wrong["per_class"]["c"]["recall"][0] == 0
+    assert wrong["per_class"]["b"]["precision"] == wrong["per_class"]["a"]["recall"]
+
+
+def test_mean_over_classes_has_no_interval_where_a_class_has_one_lesion():
+    probability_NC, label_N, _ = _table(4, 60)
+    for lesions_of_c, has in ((1, False), (2, True)):
+        lesion_N = np.where(label_N == 2, np.arange(60) // 3 % lesions_of_c, 100 + np.arange(60))
+        table = (probability_NC, label_N, CLASSES, lesion_N)
+        found = bootstrap.intervals(*table, num_resamples=60)
+        for name in ("balanced_accuracy", "macro_recall", "macro_precision", "macro_f1"):
+            assert (found[name] is not None) == has
+        for name in ("macro_roc_auc", "macro_pr_auc", "macro_partial_roc_auc"):
+            assert (found[name] is not None) == has
+        assert found["accuracy"] is not None
+        assert found["weighted_recall"] is not None
+        first = bootstrap.resample(*table, num_resamples=60)
+        other = bootstrap.resample(np.roll(probability_NC, 3, 0), *table[1:], num_resamples=60)
+        difference = first.less(other)
+        for name, index in (("balanced_accuracy", ()), ("per_class.recall", (2,))):
+            assert (difference.interval(name, *index, confidence=0.95) is not None) == has
 
 
 def test_percentile_leaves_out_few_undefined_values_and_gives_up_on_many():

@@ -113,6 +113,55 @@ def test_mcnemar_is_the_exact_binomial_test(only_a, only_b):
         paired.mcnemar(correct_A_N, correct_B_N[1:])
 
 
+def _hits(right_N, label_N):
+    """Probabilities of three classes whose greatest is the label where `right_N`."""
+    return np.eye(3)[np.where(right_N, label_N, (label_N + 1) % 3)]
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (3, 0), (0, 4), (6, 2), (30, 14)])
+def test_swapping_models_of_single_images_is_the_exact_sign_test(only_a, only_b):
+    right_A_N = np.array([1] * only_a + [0] * only_b + [1, 0] * 3, bool)
+    right_B_N = np.array([0] * only_a + [1] * only_b + [1, 0] * 3, bool)
+    label_N = np.zeros(len(right_A_N), np.int64)
+    tables = _hits(right_A_N, label_N), _hits(right_B_N, label_N)
+    found = paired.exchange(*tables, label_N, [""] * len(label_N))
+    pairs = only_a + only_b
+    expected = binomtest(only_a, pairs, 0.5).pvalue if pairs else 1.0
+    assert found["accuracy"] == pytest.approx(expected, abs=0.005 if pairs > 14 else 1e-12)
+    assert found["per_class.recall"].tolist() == [float(found["accuracy"]), 1, 1]
+    # Two images of each lesion prove no more than one.
+    twice = [np.repeat(values, 2, axis=0) for values in (*tables, label_N)]
+    again = paired.exchange(*twice, np.arange(2 * len(label_N)) // 2)
+    assert again["accuracy"] == found["accuracy"]
+
+
+def test_swapping_models_weighs_the_classes_of_the_balanced_accuracy():
+    # A has all four of class 1 where B has none, and B three more of the 60 of class 0.
+    label_N = np.repeat([0, 1, 2], [60, 4, 10])
+    right_A_N, right_B_N = np.ones(74, bool), np.ones(74, bool)
+    right_A_N[:3] = right_B_N[60:64] = False
+    tables = _hits(right_A_N, label_N), _hits(right_B_N, label_N)
+    found = paired.exchange(*tables, label_N, [""] * 74)
+    assert found["accuracy"] == 1.0
+    # As far from 0, 1 less 0.05, are those of the 128 ways where class 1's four go the same way.
+    assert found["balanced_accuracy"] == found["macro_recall"] == pytest.approx(16 / 128)
+    assert found["per_class.recall"] == pytest.approx([0.25, 0.125, 1])
+
+
+def test_few_lesions_that_one_model_alone_has_right_prove_little():
+    label_N = np.repeat([0, 1, 2], 20)
+    right_N = np.ones(60, bool)
+    right_N[:3] = False
+    tables = _hits(np.ones(60, bool), label_N), _hits(right_N, label_N)
+    found = paired.bootstrap_difference(
+        *tables, label_N, ("a", "b", "c"), [""] * 60, num_resamples=300
+    )
+    for name in ("accuracy", "weighted_recall", "balanced_accuracy", "macro_recall"):
+        assert found[name]["p"] == 0.25
+    assert found["macro_f1"]["p"] < 0.25
+    assert found["maximum_calibration_error"] is None
+
+
 def _two_models(better: float):
     rng = np.random.default_rng(0)
     label_N = np.arange(400) % 2

@@ -77,4 +77,30 @@ def test_what_nothing_is_divided_by_is_none():
     )
     assert (point["ppv"], point["intervals"]["ppv"]) == (None, None)
     assert (point["sensitivity"], point["specificity"]) == (0, 1)
-    assert point["intervals"]["specificity"] == [1, 1]
+
+
+def test_the_interval_of_none_wrong_is_that_of_its_lesions():
+    z = 1.959963984540054
+    # 11 positive lesions and 40 negative ones, of two images each; all but two images are right.
+    positive_N = np.repeat([True, False], [22, 80])
+    called_N = positive_N.copy()
+    called_N[[30, 50]] = True
+    lesion_N = [f"l{index // 2}" for index in range(102)]
+    table = (positive_N, positive_N.astype(int), lesion_N)
+    found = operating_point.measure(called_N, *table, num_resamples=200)["intervals"]
+    assert found["sensitivity"] == pytest.approx([11 / (11 + z**2), 1])
+    assert found["npv"] == pytest.approx([40 / (40 + z**2), 1])
+    for name in ("specificity", "ppv"):
+        assert found[name][0] < found[name][1]
+    found = operating_point.measure(~positive_N, *table, num_resamples=50)["intervals"]
+    assert found["sensitivity"] == pytest.approx([0, z**2 / (11 + z**2)])
+    assert found["ppv"] == pytest.approx([0, z**2 / (40 + z**2)])
+
+
+def test_one_lesion_that_is_half_right_has_no_interval():
+    positive_N = np.array([True, True, False, False])
+    called_N = np.array([True, False, False, False])
+    point = operating_point.measure(
+        called_N, positive_N, positive_N.astype(int), ["a", "a", "b", "c"], num_resamples=50
+    )
+    assert (point["sensitivity"], point["intervals"]["sensitivity"]) == (0.5, None)

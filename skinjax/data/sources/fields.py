@@ -40,7 +40,7 @@ def age(text: str, where: str) -> float | None:
         years = float(text)
     except ValueError:
         years = math.nan
-    if not 0 <= years < math.inf:
+    if not 0 <= years < math.inf or "_" in text:  # 8_0 is a number to Python
         raise InputError(f"{where} has age {short(text)}: expected a number of years, or nothing")
     return years
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from skinjax import logs
 from skinjax.config import nearest
 from skinjax.data import labels, tables
 from skinjax.data.sources import fields
@@ -130,22 +131,16 @@ def create(
     Names are compared without case, and with `_` as a space.
 
     Raises:
-      InputError: classes that are in no table, or a file that is wrong (see `read_file`).
+      InputError: classes that are in no table, a file that is wrong (see `read_file`), or fewer
+        than two classes to evaluate.
     """
-    if file:
-        said = read_file(Path(file).expanduser(), model_classes, data_classes)
-        return from_pairs(model_classes, data_classes, said)
-    if tuple(model_classes) == tuple(data_classes):
-        return from_pairs(model_classes, data_classes, {(name, name) for name in model_classes})
-    pairs = _by_tables(model_classes, data_classes)
-    if pairs is None:
-        pairs = _by_name(model_classes, data_classes)
-    if not pairs:
+    mapping = from_pairs(model_classes, data_classes, _pairs(model_classes, data_classes, file))
+    if len(mapping.classes) < 2:
         raise InputError(
-            f"no class of the data ({tables.shown(data_classes)}) is one of the model's"
-            f" ({tables.shown(model_classes)}): {_ADVICE}"
+            f"the mapping joins all classes of the model ({tables.shown(model_classes)}) into one,"
+            f" which any prediction gets right: expected two or more that stay apart; {_ADVICE}"
         )
-    return from_pairs(model_classes, data_classes, pairs)
+    return mapping
 
 
 def from_pairs(
@@ -199,11 +194,11 @@ def read_file(path: Path, model_classes: Sequence[str], data_classes: Sequence[s
       InputError: the file can't be read, has a class that there is not, or lacks one.
     """
     try:
-        size = path.stat().st_size
+        logs.open_regular(path, _MOST_BYTES).close()
     except OSError as error:
         raise InputError(f"mapping {path} can't be read ({error.strerror}): {_ADVICE}") from None
-    if size > _MOST_BYTES:
-        raise InputError(f"mapping {path} has {size} bytes, expected a short table: {_ADVICE}")
+    except ValueError as error:
+        raise InputError(f"mapping {path} is no short table ({error}): {_ADVICE}") from None
     read = _read_json if path.suffix.lower() == ".json" else _read_csv
     said = read(path)
     for names, classes, whose in (
@@ -255,7 +250,9 @@ def _read_csv(path: Path) -> list[tuple[str, str]]:
 
 def _read_json(path: Path) -> list[tuple[str, str]]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
+        values = json.loads(
+            logs.read_text(path, _MOST_BYTES).removeprefix("\ufeff"), object_pairs_hook=_once
+        )
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"mapping {path} is no JSON ({error}): {_ADVICE}") from None
     if not isinstance(values, Mapping):
@@ -277,6 +274,23 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         raise ValueError("a class stands in it twice")
     return values
+
+
+def _pairs(model_classes: Sequence[str], data_classes: Sequence[str], file: Path | str) -> Pairs:
+    """By the file, else by the tables, else by name."""
+    if file:
+        return read_file(Path(file).expanduser(), model_classes, data_classes)
+    if tuple(model_classes) == tuple(data_classes):
+        return {(name, name) for name in model_classes}
+    pairs = _by_tables(model_classes, data_classes)
+    if pairs is None:
+        pairs = _by_name(model_classes, data_classes)
+    if not pairs:
+        raise InputError(
+            f"no class of the data ({tables.shown(data_classes)}) is one of the model's"
+            f" ({tables.shown(model_classes)}): {_ADVICE}"
+        )
+    return pairs
 
 
 def _by_tables(model_classes: Sequence[str], data_classes: Sequence[str]) -> Pairs | None:

@@ -1,6 +1,7 @@
 """Tests of mapping classes: the published data sets, names, and files that say it."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skinjax import class_mapping
 from skinjax.data import labels
 from skinjax.errors import InputError
-from skinjax.external import class_mapping
 
 HAM, ISIC2019 = labels.HAM10000_CLASSES, labels.ISIC2019_CLASSES
 ISIC9, BINARY = labels.ISIC9_CLASSES, labels.BINARY_CLASSES
@@ -182,6 +183,25 @@ def test_a_wrong_json_is_refused(text, message, tmp_path):
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         class_mapping.create(("cat", "dog"), ("canine", "feline"), path)
+
+
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_a_pipe_is_not_waited_for(ending, tmp_path):
+    os.mkfifo(tmp_path / f"a.{ending}")
+    with pytest.raises(InputError, match=r"is no short table \(it is no regular file\)"):
+        class_mapping.create(("cat", "dog"), ("canine", "feline"), tmp_path / f"a.{ending}")
+
+
+def test_a_mapping_into_one_class_is_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("model_class,data_class\ncat,feline\ndog,feline\n")
+    for model, data, file in (
+        (("cat", "dog"), ("feline",), path),
+        (("mel", "bcc"), BINARY, ""),  # by tables: both are malignant
+        (("cat", "CAT"), ("Cat",), ""),  # by name
+    ):
+        with pytest.raises(InputError, match=r"joins all classes .* into one.*two or more.*--map"):
+            class_mapping.create(model, data, file)
 
 
 def test_no_file_is_said():
