@@ -144,7 +144,7 @@ def _classes(header: list[str], path: Path | str) -> tuple[str, ...]:
 
 def _age(text: str, where: str) -> float:
     years = _number(text, "age", where)
-    if years < 0:   # and as old as the tables of records say
+    if years < 0:  # and as old as the tables of records say
         raise InputError(f"{where}: age is {text!r}, expected years, or nothing; {_ADVICE}")
     return years
 
