@@ -134,7 +134,7 @@ def is_of(found: Mapping[str, Any], workdir: Path, step: int) -> bool:
     """Whether an evaluation is of a checkpoint: of its step, and of the very parameters there."""
     # Earlier versions have the step in words alone, and no digest.
     told = re.search(r"\bstep (\d{1,18})\b", found.get("checkpoint", ""))
-    same_step = told is not None and int(told[1]) == step
+    same_step = told is not None and int(told[1]) == step == found.get("step", step)
     return same_step and found.get("digest", "") == fitted.digest(workdir, step)
 
 

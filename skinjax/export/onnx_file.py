@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from skinjax.errors import InputError
@@ -154,7 +155,7 @@ def _convert(network: Network, opset: int) -> Any:
         return found["probabilities"], found["logits"]
 
     try:
-        with _quiet():
+        with _quiet(), _leaving_jnp_as_it_was():
             import jax2onnx
 
             return jax2onnx.to_onnx(
@@ -163,6 +164,18 @@ def _convert(network: Network, opset: int) -> Any:
             )  # fmt: skip
     except ImportError as error:
         raise InputError(_MISSING.format(error)) from None
+
+
+@contextlib.contextmanager
+def _leaving_jnp_as_it_was() -> Iterator[None]:
+    """Undoes what jax2onnx leaves behind: its own jnp.cumsum, which takes no positional axis."""
+    before = dict(vars(jnp))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if vars(jnp).get(name) is not value:
+                setattr(jnp, name, value)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
@@ -192,3 +193,11 @@ def test_weights_of_other_classes_are_refused(files: dict[str, Path], model: Mod
     object.__setattr__(made, "classes", ("a", "b", "c"))
     with pytest.raises(InputError, match="has the classes bkl, mel, nv, expected a, b, c"):
         timm_file.load(files["safetensors"], made)
+
+
+def test_converting_to_onnx_leaves_jax_as_it_was(model: Models) -> None:
+    """What jax2onnx leaves of its own in jnp would fail in whatever the process does next."""
+    before = dict(vars(jnp))
+    made = network.create(model("simple_cnn"), identity(3))
+    onnx_file._convert(made, 20)
+    assert {name for name, value in before.items() if vars(jnp)[name] is not value} == set()
