@@ -3,12 +3,11 @@
 import contextlib
 import errno
 import hashlib
-import math
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,43 +18,15 @@ from absl import logging
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from skinjax import checkpoint_description, metrics, parallel
 from skinjax import config as config_lib
-from skinjax import metrics, parallel
+from skinjax.checkpoint_description import Description
 from skinjax.errors import InputError
 from skinjax.train_step import TrainState
 
 _LATEST_KEPT = 2  # so that there is one before the latest, should that be unreadable
 _FORMAT = 2
 _READABLE = (1, 2)  # 1 has no state of training that this version could go on from
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a checkpoint says of itself: with the parameters, all that predicting needs.
-
-    Attributes:
-      step: finished steps.
-      epoch: finished epochs, with the fraction.
-      phase: index of the phase that the optimizer state belongs to.
-      metrics: of the validation split at this step; empty between evaluations.
-      classes: names in the order of the outputs.
-      config: the resolved config as JSON: preprocessing, normalisation, model.
-      fingerprint: of the prepared data.
-      phase_start: the step at which the phase began.
-      monitor: the fields of `monitor.Monitor`.
-      metadata: the encoder of patient metadata as JSON (`metadata.Encoder`); '' without.
-    """
-
-    step: int
-    epoch: float
-    phase: int
-    metrics: dict[str, float]
-    classes: tuple[str, ...]
-    config: str
-    fingerprint: str
-    phase_start: int = 0
-    monitor: dict[str, Any] = field(default_factory=dict)
-    metadata: str = ""
 
 
 class Checkpointer:
@@ -167,7 +138,7 @@ class Checkpointer:
                 raise ValueError("it is of another version of skinjax")
             values.pop("digest", None)
             description = Description(**{**values, "classes": tuple(values["classes"])})
-            _check_description(description, step)
+            checkpoint_description.check(description, step)
             return description
         except Exception as error:
             raise InputError(
@@ -327,23 +298,6 @@ def digest(variables: Any) -> str:
         hashed.update(f"{path} {array.dtype} {array.shape}\n".encode())
         hashed.update(array.reshape(-1).view(np.uint8).data)
     return hashed.hexdigest()
-
-
-def _check_description(about: Description, step: int) -> None:
-    """Raises ValueError where a description can't be one that `save` wrote."""
-    if about.step != step:
-        raise ValueError(f"it says that it is of step {about.step!r}")
-    classes = about.classes
-    if not all(isinstance(name, str) and name.isprintable() and name for name in classes):
-        raise ValueError("its classes are no names")
-    if len(classes) < 2 or len(set(classes)) != len(classes):
-        raise ValueError(f"its classes are {classes}, expected two or more different ones")
-    for name in ("config", "fingerprint", "metadata"):
-        if not isinstance(getattr(about, name), str):
-            raise ValueError(f"its {name} is no text")
-    numbers = [about.epoch, *(value for value in about.metrics.values() if value is not None)]
-    if not all(type(one) in (int, float) and math.isfinite(one) for one in numbers):
-        raise ValueError("its epoch or a metric is no number")
 
 
 def open_run(workdir: Path) -> tuple[Checkpointer, ConfigDict]:
