@@ -82,19 +82,20 @@ def test_one_step_is_what_a_page_of_jax_computes(
     )
     weight = WEIGHTS[batch["label"]]
 
-    def loss(params: Any) -> Any:
-        # A mapped axis of one, for the batch norm.
-        logits, updated = jax.vmap(
-            lambda x: experiment.model.apply(
-                {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
-            ),
-            axis_name=parallel.AXIS,
-        )(jnp.asarray(image, jnp.float32)[None])
-        each = optax.softmax_cross_entropy_with_integer_labels(logits[0], batch["label"])
+    def loss(params: Any, x: jax.Array) -> Any:
+        logits, updated = experiment.model.apply(
+            {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+        )
+        each = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
         total = weight.sum() if reduction == "weights" else len(weight)
         return (each * weight).sum() / total, updated
 
-    (value, updated), grads = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+    # A mapped axis of one, for the batch norm.
+    step = jax.vmap(
+        jax.value_and_grad(loss, has_aux=True), in_axes=(None, 0), axis_name=parallel.AXIS
+    )
+    of_one = step(variables["params"], jnp.asarray(image, jnp.float32)[None])
+    (value, updated), grads = jax.tree.map(lambda x: x[0], of_one)
     norm = optax.tree.norm(grads)
     grads = jax.tree.map(lambda g: g * jnp.minimum(1, 1 / norm), grads)
     tx = optax.adamw(1e-3, weight_decay=0.1, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p))
@@ -102,7 +103,7 @@ def test_one_step_is_what_a_page_of_jax_computes(
     assert_close(outputs["loss"], value, rtol=1e-5)
     assert_close(outputs["grad_norm"], norm, rtol=1e-4)
     assert_close(state.params, optax.apply_updates(variables["params"], updates), atol=2e-6)
-    assert_close(state.batch_stats, jax.tree.map(lambda x: x[0], updated["batch_stats"]), atol=1e-5)
+    assert_close(state.batch_stats, updated["batch_stats"], atol=1e-5)
     assert int(state.step) == 1
 
 

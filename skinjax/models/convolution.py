@@ -60,11 +60,13 @@ def convolve(
 ) -> jax.Array:
     """Dense convolution of (B, H, W, in) with a kernel (kh, kw, in, out).
 
-    On the CPU a 1x1 one is a matrix product of flat operands, without which XLA transposes whole
-    images for the gradient of the kernel: 1.7 times the speed in training ResNet-50
-    (`scripts/benchmarks/models.py --models=resnet50 --lowerings=cpu,xla`). One with a tiny result
-    is a matrix product of its patches: on maps of 2x2 XLA's own is tens of times slower
-    (`--models=resnet18 --size=64 --lowerings=cpu,xla`).
+    The gains are those of `scripts/benchmarks/compare.py --kinds=step --lowerings=cpu,xla` with
+    what is named here. On the CPU a 1x1 one is a matrix product of flat operands, without which XLA
+    transposes whole images for the gradient of the kernel: 1.7 times the speed in training
+    ResNet-50 (`--models=resnet50`). One with a tiny result is a matrix product of its patches: on
+    maps of 2x2 XLA's own is tens of times slower (`--models=resnet18 --size=64`). For some numbers
+    of channels XLA's gradient of the kernel takes two or three times what a matrix product for each
+    row of the kernel does: those of EfficientNetV2's first stages (`--models=efficientnetv2_s`).
 
     Args:
       lowering: "auto" by platform, "xla" XLA's own convolution, "cpu" the one for the CPU.
@@ -74,6 +76,8 @@ def convolve(
         cpu = functools.partial(_convolve_pointwise, strides=strides)
     elif max(_outputs(x_BHWC.shape, kernel.shape, strides, padding)) <= _TINY:
         cpu = functools.partial(_convolve_patches, strides=strides, padding=padding)
+    elif _wants_rows(kernel.shape):
+        return _convolve_general_by_rows(x_BHWC, kernel, strides, padding, lowering)
     else:
         return xla(x_BHWC, kernel)
     return lower(lowering, cpu, xla, x_BHWC, kernel)
@@ -122,3 +126,76 @@ def _convolve_patches(
     patches_PK = jnp.concatenate(taps, axis=-1).reshape(batch * rows * columns, -1)
     y_PC = jnp.dot(patches_PK, kernel.reshape(patches_PK.shape[1], -1))
     return y_PC.reshape(batch, rows, columns, -1)
+
+
+def _wants_rows(kernel: Sequence[int]) -> bool:
+    """Says whether the CPU takes the gradient of a kernel (kh, kw, in, out) row by row.
+
+    As measured at 16 x 28 x 28 to 16 x 112 x 112: odd numbers of channels, and expansions.
+    """
+    inputs, outputs = kernel[2:]
+    return inputs >= 16 and (inputs % 32 != 0 or outputs > 2 * inputs)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _convolve_general_by_rows(
+    x_BHWC: jax.Array, kernel: jax.Array, strides: int, padding: Padding, lowering: str
+) -> jax.Array:
+    """XLA's convolution, but for how the CPU takes the gradient of its kernel."""
+    return _convolve_general(x_BHWC, kernel, strides=strides, padding=padding)
+
+
+def _forward_by_rows(
+    x_BHWC: jax.Array, kernel: jax.Array, strides: int, padding: Padding, lowering: str
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    y_BHWC = _convolve_general_by_rows(x_BHWC, kernel, strides, padding, lowering)
+    return y_BHWC, (x_BHWC, kernel)
+
+
+def _backward_by_rows(
+    strides: int,
+    padding: Padding,
+    lowering: str,
+    residuals: tuple[jax.Array, jax.Array],
+    dy_BHWC: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    x_BHWC, kernel = residuals
+    general = functools.partial(_convolve_general, strides=strides, padding=padding)
+
+    def cpu(x_BHWC: jax.Array, kernel: jax.Array, dy_BHWC: jax.Array) -> jax.Array:
+        gradient = _kernel_gradient(x_BHWC, dy_BHWC, kernel.shape, strides, padding)
+        return gradient.astype(kernel.dtype)
+
+    def xla(x_BHWC: jax.Array, kernel: jax.Array, dy_BHWC: jax.Array) -> jax.Array:
+        return jax.vjp(lambda kernel: general(x_BHWC, kernel), kernel)[1](dy_BHWC)[0]
+
+    dx_BHWC = jax.vjp(lambda x_BHWC: general(x_BHWC, kernel), x_BHWC)[1](dy_BHWC)[0]
+    return dx_BHWC, lower(lowering, cpu, xla, x_BHWC, kernel, dy_BHWC)
+
+
+_convolve_general_by_rows.defvjp(_forward_by_rows, _backward_by_rows)
+
+
+def _kernel_gradient(
+    x_BHWC: jax.Array, dy_BHWC: jax.Array, kernel: Sequence[int], strides: int, padding: Padding
+) -> jax.Array:
+    """(kh, kw, in, out) in float32: for each row a matrix product of its taps and dy."""
+    batch, rows, columns, outputs = dy_BHWC.shape
+    height, width, inputs, _ = kernel
+    padded = jnp.pad(x_BHWC, ((0, 0), *padding, (0, 0)))
+    last = strides * (columns - 1) + 1
+    taps_BHQK = jnp.concatenate(
+        [padded[:, :, j : j + last : strides] for j in range(width)], axis=-1
+    )
+    dy_PO = dy_BHWC.reshape(-1, outputs)
+    last = strides * (rows - 1) + 1
+    by_row = [
+        jax.lax.dot_general(
+            taps_BHQK[:, i : i + last : strides].reshape(batch * rows * columns, -1),
+            dy_PO,
+            (((0,), (0,)), ((), ())),
+            preferred_element_type=jnp.float32,
+        )
+        for i in range(height)
+    ]
+    return jnp.stack(by_row).reshape(height, width, inputs, outputs)

@@ -43,7 +43,7 @@ class Stem(nn.Module):
             )
         settings = self.settings
         conv = Conv(self.features, 7, 2, kernel_init=INIT, settings=settings, name="conv")
-        x_BHWC = nn.relu(BatchNorm(settings, name="bn")(conv(image_BHWC), mode))
+        x_BHWC = BatchNorm(settings, "relu", name="bn")(conv(image_BHWC), mode)
         return max_pool(x_BHWC, size=3, strides=2, padding=1, lowering=settings.lowering)
 
 
@@ -56,10 +56,10 @@ class Layer(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, mode: Mode) -> jax.Array:
         settings = self.settings
-        y_BHWC = nn.relu(BatchNorm(settings, name="bn1")(x_BHWC, mode))
+        y_BHWC = BatchNorm(settings, "relu", name="bn1")(x_BHWC, mode)
         inner = BOTTLENECK * self.growth
         y_BHWC = Conv(inner, 1, kernel_init=INIT, settings=settings, name="conv1")(y_BHWC)
-        y_BHWC = nn.relu(BatchNorm(settings, name="bn2")(y_BHWC, mode))
+        y_BHWC = BatchNorm(settings, "relu", name="bn2")(y_BHWC, mode)
         y_BHWC = Conv(self.growth, 3, kernel_init=INIT, settings=settings, name="conv2")(y_BHWC)
         return jnp.concatenate([x_BHWC, y_BHWC], axis=-1)
 
@@ -72,7 +72,7 @@ class Transition(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, mode: Mode) -> jax.Array:
         features, settings = x_BHWC.shape[-1] // 2, self.settings
-        x_BHWC = nn.relu(BatchNorm(settings, name="bn")(x_BHWC, mode))
+        x_BHWC = BatchNorm(settings, "relu", name="bn")(x_BHWC, mode)
         x_BHWC = Conv(features, 1, kernel_init=INIT, settings=settings, name="conv")(x_BHWC)
         return average_pool(x_BHWC, size=2, strides=2, lowering=settings.lowering)
 
@@ -84,7 +84,7 @@ class FinalNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, mode: Mode) -> jax.Array:
-        return nn.relu(BatchNorm(self.settings, name="bn")(x_BHWC, mode))
+        return BatchNorm(self.settings, "relu", name="bn")(x_BHWC, mode)
 
 
 def build(name: str, model: ConfigDict, settings: Settings) -> Backbone:

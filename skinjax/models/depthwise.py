@@ -90,14 +90,25 @@ def _pad(x_BHWC: jax.Array, rows: tuple[int, int], columns: tuple[int, int]) -> 
     return jax.lax.pad(x_BHWC, jnp.zeros((), x_BHWC.dtype), config)
 
 
+def _padded(x_BHWC: jax.Array, size: int, strides: int, padding: Padding) -> jax.Array:
+    """The image with its padding, and with columns enough to take `strides` of them as one.
+
+    It is the same going forward and for the kernel's gradient, so that XLA makes it once.
+    """
+    left, right = padding[1]
+    width = x_BHWC.shape[2] + left + right
+    wide = -(-((width - size) // strides * strides + size) // strides) * strides
+    return _pad(x_BHWC, padding[0], (left, right + max(wide - width, 0)))
+
+
 def _shifted(x_BHWC: jax.Array, kernel: jax.Array, *, strides: int, padding: Padding) -> jax.Array:
     """The sum over the kernel's taps of the shifted image times the tap's weight."""
     size = kernel.shape[0]
-    # Padded once, outside the taps: XLA would repeat what made x in every tap's padding.
-    x_BHWC = _pad(x_BHWC, *padding)
     batch, height, width, channels = x_BHWC.shape
-    last_row = (height - size) // strides * strides
-    last_column = (width - size) // strides * strides
+    last_row = (height + sum(padding[0]) - size) // strides * strides
+    last_column = (width + sum(padding[1]) - size) // strides * strides
+    # Padded once, outside the taps: XLA would repeat what made x in every tap's padding.
+    x_BHWC = _padded(x_BHWC, size, strides, padding)
     y_BHWC = jnp.zeros((), x_BHWC.dtype)
     for i, j in _taps(size):
         limit = (batch, i + last_row + 1, j + last_column + 1, channels)
@@ -155,21 +166,16 @@ def _kernel_gradient(
     """
     batch, out_height, out_width, channels = dy_BHWC.shape
     examples = max(n for n in range(1, min(batch, MAX_UNROLL) + 1) if batch % n == 0)
-    # Columns of one phase are made contiguous by taking `strides` columns as one of more channels.
-    wide = -(-(strides * (out_width - 1) + size) // strides)
-    rows = strides * (out_height - 1) + size
-    top, left = padding[0][0], padding[1][0]
-    x_BHWC = _pad(
-        x_BHWC,
-        (top, rows - x_BHWC.shape[1] - top),
-        (left, wide * strides - x_BHWC.shape[2] - left),
-    ).reshape(batch, rows, wide, strides * channels)
+    x_BHWC = _padded(x_BHWC, size, strides, padding)
+    wide = x_BHWC.shape[2] // strides
 
     def add_row(sums: tuple[jax.Array, ...], step: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
         start, row = step // out_height * examples, step % out_height
         x = jax.lax.dynamic_slice(
             x_BHWC, (start, row * strides, 0, 0), (examples, size, *x_BHWC.shape[2:])
         ).astype(jnp.float32)
+        # Columns of one phase are made contiguous: `strides` of them as one of more channels.
+        x = x[:, :, : wide * strides].reshape(examples, size, wide, strides * channels)
         dy = jax.lax.dynamic_slice(
             dy_BHWC, (start, row, 0, 0), (examples, 1, out_width, channels)
         ).astype(jnp.float32)

@@ -80,7 +80,7 @@ class ConvNorm(nn.Module):
     def __call__(self, x_BHWC: jax.Array, mode: Mode) -> jax.Array:
         size, strides, settings = self.kernel_size, self.strides, self.settings
         x_BHWC = Conv(self.features, size, strides, settings=settings, name="conv")(x_BHWC)
-        return nn.silu(BatchNorm(settings, name="bn")(x_BHWC, mode))
+        return BatchNorm(settings, "silu", name="bn")(x_BHWC, mode)
 
 
 class SqueezeExcite(nn.Module):
@@ -117,7 +117,7 @@ class Block(nn.Module):
         y_BHWC = x_BHWC
         if self.expansion != 1:
             y_BHWC = Conv(inner, 1, settings=settings, name="conv_expand")(y_BHWC)
-            y_BHWC = nn.silu(BatchNorm(settings, name="bn_expand")(y_BHWC, mode))
+            y_BHWC = BatchNorm(settings, "silu", name="bn_expand")(y_BHWC, mode)
         y_BHWC = Conv(
             inner,
             self.kernel_size,
@@ -126,7 +126,7 @@ class Block(nn.Module):
             settings=settings,
             name="conv_depthwise",
         )(y_BHWC)
-        y_BHWC = nn.silu(BatchNorm(settings, name="bn_depthwise")(y_BHWC, mode))
+        y_BHWC = BatchNorm(settings, "silu", name="bn_depthwise")(y_BHWC, mode)
         # A quarter of the block's input, not of its expanded width.
         y_BHWC = SqueezeExcite(max(inputs // 4, 1), settings, name="se")(y_BHWC)
         y_BHWC = Conv(self.features, 1, settings=settings, name="conv_project")(y_BHWC)

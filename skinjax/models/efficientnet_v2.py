@@ -60,12 +60,12 @@ class FusedBlock(nn.Module):
         settings, strides, inputs = self.settings, self.strides, x_BHWC.shape[-1]
         if self.expansion == 1:
             y_BHWC = Conv(self.features, 3, strides, settings=settings, name="conv")(x_BHWC)
-            y_BHWC = nn.silu(BatchNorm(settings, name="bn")(y_BHWC, mode))
+            y_BHWC = BatchNorm(settings, "silu", name="bn")(y_BHWC, mode)
         else:
             expand = Conv(
                 inputs * self.expansion, 3, strides, settings=settings, name="conv_expand"
             )
-            y_BHWC = nn.silu(BatchNorm(settings, name="bn_expand")(expand(x_BHWC), mode))
+            y_BHWC = BatchNorm(settings, "silu", name="bn_expand")(expand(x_BHWC), mode)
             y_BHWC = Conv(self.features, 1, settings=settings, name="conv_project")(y_BHWC)
             y_BHWC = BatchNorm(settings, name="bn_project")(y_BHWC, mode)
         if strides == 1 and inputs == self.features:

@@ -154,8 +154,8 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: jax.Array, mode: Mode) -> jax.Array:
         conv = Conv(*self.unit[1:], kernel_init=INIT, settings=self.settings, name="conv")
-        norm = BatchNorm(self.settings, use_scale=self.use_scale, name="bn")
-        return nn.relu(norm(conv(x_BHWC), mode))
+        norm = BatchNorm(self.settings, "relu", use_scale=self.use_scale, name="bn")
+        return norm(conv(x_BHWC), mode)
 
 
 class Stem(nn.Module):

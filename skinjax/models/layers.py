@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from skinjax.models import convolution, depthwise
+from skinjax.models import batch_norm, convolution, depthwise
 
 Padding = int | str | None
 
@@ -149,11 +149,13 @@ class BatchNorm(nn.Module):
     alone, also in training.
 
     Attributes:
+      activation: what follows, one of `batch_norm.ACTIVATIONS`.
       zero_scale: the scale starts at 0, so that a residual branch starts as nothing.
       use_scale: False leaves the scale out, as Keras's InceptionV3 does.
     """
 
     settings: Settings = field(default_factory=Settings)
+    activation: str = "linear"
     zero_scale: bool = False
     use_scale: bool = True
 
@@ -164,32 +166,28 @@ class BatchNorm(nn.Module):
         init = zeros if self.zero_scale else ones
         running_mean = self.variable("batch_stats", "mean", zeros, None, shape, jnp.float32)
         running_var = self.variable("batch_stats", "var", ones, None, shape, jnp.float32)
-        mean_C, var_C = running_mean.value, running_var.value
+        scale_C = jnp.ones(shape)
+        if self.use_scale:
+            scale_C = self.param("scale", init, shape, jnp.float32)
+        bias_C = self.param("bias", zeros, shape, jnp.float32)
         if mode.train and "/".join(self.path) not in mode.frozen:
-            mean_C, var_C, count = batch_moments(x, self.settings.axis_name)
+            axis_name = self.settings.axis_name
+            y, (mean_C, var_C) = batch_norm.normalize_by_batch(
+                x, scale_C, bias_C, norm.epsilon, self.activation, axis_name
+            )
             if not self.is_initializing():
+                count = x.size // x.shape[-1]
+                count *= 1 if axis_name is None else jax.lax.axis_size(axis_name)
                 kept, new = norm.momentum, 1 - norm.momentum
                 unbiased = count / max(count - 1, 1) if norm.unbiased else 1.0
                 running_mean.value = kept * running_mean.value + new * mean_C
                 running_var.value = kept * running_var.value + new * unbiased * var_C
-        multiplier_C = jax.lax.rsqrt(var_C + norm.epsilon)
-        if self.use_scale:
-            multiplier_C *= self.param("scale", init, shape, jnp.float32)
-        bias_C = self.param("bias", zeros, shape, jnp.float32)
-        return ((x - mean_C) * multiplier_C + bias_C).astype(self.settings.dtype)
-
-
-def batch_moments(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array, int]:
-    """Mean and biased variance of each channel, float32, and the number of values behind them."""
-    axes = tuple(range(x.ndim - 1))
-    x = x.astype(jnp.float32)
-    moments = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
-    count = x.size // x.shape[-1]
-    if axis_name is not None:
-        moments = jax.lax.pmean(moments, axis_name)
-        count *= jax.lax.axis_size(axis_name)
-    mean_C, square_C = moments
-    return mean_C, jnp.maximum(square_C - jnp.square(mean_C), 0), count
+        else:
+            mean_C, var_C = running_mean.value, running_var.value
+            y = batch_norm.normalize(
+                x, mean_C, var_C, scale_C, bias_C, norm.epsilon, self.activation
+            )
+        return y.astype(self.settings.dtype)
 
 
 class LayerNorm(nn.Module):

@@ -46,7 +46,7 @@ class Stem(nn.Module):
     def __call__(self, x_BHWC: jax.Array, mode: Mode) -> jax.Array:
         settings = self.settings
         conv = Conv(self.features, 7, 2, use_bias=self.use_bias, settings=settings, name="conv1")
-        x_BHWC = nn.relu(BatchNorm(settings, name="bn1")(conv(x_BHWC), mode))
+        x_BHWC = BatchNorm(settings, "relu", name="bn1")(conv(x_BHWC), mode)
         return max_pool(x_BHWC, size=3, strides=2, padding=1, lowering=settings.lowering)
 
 
@@ -75,17 +75,19 @@ class Block(nn.Module):
         def conv(name: str, features: int, size: int, strides: int = 1) -> Conv:
             return Conv(features, size, strides, use_bias=self.keras, settings=settings, name=name)
 
-        def norm(name: str, x_BHWC: jax.Array, zero_scale: bool = False) -> jax.Array:
-            return BatchNorm(settings, zero_scale=zero_scale, name=name)(x_BHWC, mode)
+        def norm(
+            name: str, x_BHWC: jax.Array, activation: str = "linear", zero_scale: bool = False
+        ) -> jax.Array:
+            return BatchNorm(settings, activation, zero_scale, name=name)(x_BHWC, mode)
 
         features = width * (EXPANSION if self.bottleneck else 1)
         if self.bottleneck:
             first, second = (strides, 1) if self.keras else (1, strides)
-            y_BHWC = nn.relu(norm("bn1", conv("conv1", width, 1, first)(x_BHWC)))
-            y_BHWC = nn.relu(norm("bn2", conv("conv2", width, 3, second)(y_BHWC)))
+            y_BHWC = norm("bn1", conv("conv1", width, 1, first)(x_BHWC), "relu")
+            y_BHWC = norm("bn2", conv("conv2", width, 3, second)(y_BHWC), "relu")
             y_BHWC = norm("bn3", conv("conv3", features, 1)(y_BHWC), zero_scale=True)
         else:
-            y_BHWC = nn.relu(norm("bn1", conv("conv1", features, 3, strides)(x_BHWC)))
+            y_BHWC = norm("bn1", conv("conv1", features, 3, strides)(x_BHWC), "relu")
             y_BHWC = norm("bn2", conv("conv2", features, 3)(y_BHWC), zero_scale=True)
         if strides != 1 or x_BHWC.shape[-1] != features:
             x_BHWC = conv("downsample_conv", features, 1, strides)(x_BHWC)

@@ -64,6 +64,31 @@ def test_lowerings_agree_in_values_and_gradients(
         np.testing.assert_allclose(got / scale, want / scale, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("how", ["symmetric", "same"])
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("channels", [(24, 24), (32, 96)])
+def test_the_gradient_of_a_kernel_row_by_row(
+    channels: tuple[int, int], strides: int, how: str
+) -> None:
+    x_BHWC, kernel = random((2, 9, 8, channels[0]), 0), random((3, 3, *channels), 1)
+    padding = convolution.pads((9, 8), (3, 3), strides, how)
+
+    def vjp(lowering: str, x_BHWC: jax.Array, kernel: jax.Array) -> jax.Array:
+        def convolve(kernel: jax.Array) -> jax.Array:
+            return convolution.convolve(x_BHWC, kernel, strides, padding, lowering)
+
+        y_BHWC, backward = jax.vjp(convolve, kernel)
+        return backward(random(y_BHWC.shape, 2))[0]
+
+    np.testing.assert_allclose(
+        vjp("cpu", x_BHWC, kernel), vjp("xla", x_BHWC, kernel), rtol=1e-4, atol=1e-4
+    )
+    # Only going forward: the gradient is made of products.
+    text = jax.jit(lambda *operands: vjp("cpu", *operands)).lower(x_BHWC, kernel).as_text()
+    assert text.count("stablehlo.convolution") <= 1
+    assert text.count("stablehlo.dot_general") == 3
+
+
 def test_padded_pointwise_convolution_is_padded() -> None:
     x_BHWC, kernel = jnp.ones((1, 2, 2, 1)), jnp.ones((1, 1, 1, 1))
     y_BHWC = convolution.convolve(x_BHWC, kernel, 1, ((1, 0), (0, 2)), "cpu")
