@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from absl import logging
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from skinjax import checkpoint_contents as contents
 from skinjax import checkpoint_description, metrics, parallel
 from skinjax import config as config_lib
 from skinjax.checkpoint_description import Description
@@ -82,13 +82,13 @@ class Checkpointer:
             self._manager.save(
                 description.step,
                 args=ocp.args.Composite(
-                    variables=ocp.args.StandardSave(_variables(host)),
-                    training=ocp.args.StandardSave(_training(host)),
+                    variables=ocp.args.StandardSave(contents.variables(host)),
+                    training=ocp.args.StandardSave(contents.training(host)),
                     data=ocp.args.JsonSave({"state": data_state}),
                     description=ocp.args.JsonSave(
                         {
                             "format": _FORMAT,
-                            "digest": digest(_variables(host)),
+                            "digest": contents.digest(contents.variables(host)),
                             **asdict(description),
                         }
                     ),
@@ -223,8 +223,8 @@ class Checkpointer:
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
-                variables=ocp.args.StandardRestore(_variables(abstract)),
-                training=ocp.args.StandardRestore(_training(abstract)),
+                variables=ocp.args.StandardRestore(contents.variables(abstract)),
+                training=ocp.args.StandardRestore(contents.training(abstract)),
                 data=ocp.args.JsonRestore(),
             ),
         )
@@ -235,7 +235,7 @@ class Checkpointer:
         expected: Any = jax.tree.structure(template)
         if jax.tree.structure(state) != expected:
             raise ValueError("its optimizer state is of another phase")
-        jax.tree.map(_check_leaf, state, template)
+        jax.tree.map(contents.check_leaf, state, template)
         return state, restored["data"]["state"]
 
     def _description(self, step: int) -> dict[str, Any]:
@@ -247,7 +247,7 @@ class Checkpointer:
         """Raises ValueError where the numbers read are not those that were saved."""
         # Earlier versions saved none. TensorStore has no checksum of what it does not compress.
         expected = self._description(step).get("digest")
-        if expected is not None and digest(variables) != expected:
+        if expected is not None and contents.digest(variables) != expected:
             raise ValueError("its parameters are damaged: they are not those that were saved")
 
     def set_aside(self, step: int) -> None:
@@ -289,17 +289,6 @@ def _by_score(steps: Sequence[int], score_of_step: Mapping[int, float]) -> list[
     return sorted(scored, key=lambda step: (score_of_step[step], step))
 
 
-def digest(variables: Any) -> str:
-    """SHA-256 of names, shapes, dtypes and bytes of a tree of arrays, in hexadecimal."""
-    hashed = hashlib.sha256()
-    leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
-    for path, leaf in sorted((jax.tree_util.keystr(path), leaf) for path, leaf in leaves):
-        array = np.ascontiguousarray(leaf)
-        hashed.update(f"{path} {array.dtype} {array.shape}\n".encode())
-        hashed.update(array.reshape(-1).view(np.uint8).data)
-    return hashed.hexdigest()
-
-
 def open_run(workdir: Path) -> tuple[Checkpointer, ConfigDict]:
     """Opens a work directory's checkpoints for reading, with the config that they hold.
 
@@ -331,33 +320,6 @@ def open_run(workdir: Path) -> tuple[Checkpointer, ConfigDict]:
         raise InputError(f"{directory} has no finished checkpoint that can be read; train first")
     config = config_lib.from_json(about.config, origin=f"checkpoint {about.step} in {directory}")
     return Checkpointer(directory, metric=config.checkpoint.metric, read_only=True), config
-
-
-def _variables(state: TrainState) -> dict[str, Any]:
-    """What evaluating and using the model needs."""
-    return state.variables
-
-
-def _training(state: TrainState) -> dict[str, Any]:
-    """What going on needs besides."""
-    training = {
-        "step": state.step,
-        "opt_state": state.opt_state,
-        "loss_scale": state.loss_scale,
-        "skipped": state.skipped,
-        "learning_rate_scale": state.learning_rate_scale,
-    }
-    if state.ema is not None:
-        training["raw"] = {"params": state.params, "batch_stats": state.batch_stats}
-    return training
-
-
-def _check_leaf(restored: Any, expected: Any) -> None:
-    if restored.shape != expected.shape or restored.dtype != expected.dtype:
-        raise ValueError(
-            f"it has an array of {restored.dtype}{restored.shape} where the model has "
-            f"{expected.dtype}{expected.shape}"
-        )
 
 
 def _error_number(error: BaseException) -> int:

@@ -5,17 +5,14 @@ takes these together. So a mapping is a relation of pairs (a class of the model,
 data), and what is evaluated are the groups that the pairs connect.
 """
 
-import csv
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from skinjax import logs
-from skinjax.config import nearest
+from skinjax import class_mapping_file
+from skinjax.class_mapping_file import ADVICE, Pairs
 from skinjax.data import labels, tables
 from skinjax.data.sources import fields
 from skinjax.errors import InputError
@@ -46,10 +43,6 @@ _COARSER: tuple[dict[str, str], ...] = (
     labels.ISIC2019_SCC["merge"],
     labels.HAM10000_TO_BINARY,
 )
-_MOST_BYTES = 1 << 20
-_COLUMNS = ("model_class", "data_class")
-
-Pairs = set[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -131,14 +124,14 @@ def create(
     Names are compared without case, and with `_` as a space.
 
     Raises:
-      InputError: classes that are in no table, a file that is wrong (see `read_file`), or fewer
-        than two classes to evaluate.
+      InputError: classes that are in no table, a file that is wrong (see
+        `class_mapping_file`), or fewer than two classes to evaluate.
     """
     mapping = from_pairs(model_classes, data_classes, _pairs(model_classes, data_classes, file))
     if len(mapping.classes) < 2:
         raise InputError(
             f"the mapping joins all classes of the model ({tables.shown(model_classes)}) into one,"
-            f" which any prediction gets right: expected two or more that stay apart; {_ADVICE}"
+            f" which any prediction gets right: expected two or more that stay apart; {ADVICE}"
         )
     return mapping
 
@@ -183,103 +176,14 @@ def from_pairs(
     )
 
 
-def read_file(path: Path, model_classes: Sequence[str], data_classes: Sequence[str]) -> Pairs:
-    """Reads a mapping: a CSV with the columns model_class and data_class, or a JSON object.
-
-    In JSON, a class of the model has a class of the data or a list of them. A class that has no
-    partner must be said, so that none is forgotten: `vasc,` in CSV, `"vasc": []` in JSON; and
-    `,lentigo` or `"": ["lentigo"]` for a class of the data, whose images are then left out.
-
-    Raises:
-      InputError: the file can't be read, has a class that there is not, or lacks one.
-    """
-    try:
-        logs.open_regular(path, _MOST_BYTES).close()
-    except OSError as error:
-        raise InputError(f"mapping {path} can't be read ({error.strerror}): {_ADVICE}") from None
-    except ValueError as error:
-        raise InputError(f"mapping {path} is no short table ({error}): {_ADVICE}") from None
-    read = _read_json if path.suffix.lower() == ".json" else _read_csv
-    said = read(path)
-    for names, classes, whose in (
-        ([model for model, _ in said], model_classes, "model"),
-        ([data for _, data in said], data_classes, "data"),
-    ):
-        wrong = [name for name in names if name and name not in classes]
-        if wrong:
-            raise InputError(
-                f"mapping {path}: the {whose} has no class {fields.short(wrong[0])}; it has"
-                f" {tables.shown(classes)}{nearest(wrong[0], classes)}"
-            )
-        forgotten = [name for name in classes if name not in names]
-        if forgotten:
-            alone = f"{forgotten[0]}," if whose == "model" else f",{forgotten[0]}"
-            raise InputError(
-                f"mapping {path} does not say what becomes of the {whose}'s class"
-                f" {fields.short(forgotten[0])}: add a line for it, or {alone!r} if it has no"
-                " partner"
-            )
-    for model, data in said:
-        beside = [pair for pair in said if pair[not model] == (model or data)]
-        if not (model and data) and (len(beside) > 1 or not (model or data)):
-            raise InputError(
-                f"mapping {path}: {fields.short(model or data)} is said to have no partner, and to"
-                " have one: expected one of the two"
-            )
-    pairs = {(model, data) for model, data in said if model and data}
-    if not pairs:
-        raise InputError(f"mapping {path} maps no class to another: {_ADVICE}")
-    return pairs
-
-
 def _at(place: int, names: Sequence[str], place_N: Sequence[int]) -> list[str]:
     return [name for name, own in zip(names, place_N, strict=True) if own == place]
-
-
-_ADVICE = (
-    "give --mapping=FILE.csv, with the columns model_class,data_class and a line for each class"
-)
-
-
-def _read_csv(path: Path) -> list[tuple[str, str]]:
-    try:
-        return [(model, data) for _, (model, data) in tables.read(path, _COLUMNS)]
-    except (OSError, csv.Error) as error:
-        raise InputError(f"mapping {path} can't be read ({error}): {_ADVICE}") from None
-
-
-def _read_json(path: Path) -> list[tuple[str, str]]:
-    try:
-        values = json.loads(
-            logs.read_text(path, _MOST_BYTES).removeprefix("\ufeff"), object_pairs_hook=_once
-        )
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"mapping {path} is no JSON ({error}): {_ADVICE}") from None
-    if not isinstance(values, Mapping):
-        raise InputError(f"mapping {path} holds no JSON object: {_ADVICE}")
-    said = []
-    for model, data in values.items():
-        several = data if isinstance(data, list) else [data]
-        if not all(isinstance(name, str) for name in several):
-            raise InputError(
-                f"mapping {path}: {fields.short(model)} has {fields.short(str(data))}, expected a"
-                " class of the data or a list of them"
-            )
-        said += [(model, name) for name in several or [""]]
-    return said
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise ValueError("a class stands in it twice")
-    return values
 
 
 def _pairs(model_classes: Sequence[str], data_classes: Sequence[str], file: Path | str) -> Pairs:
     """By the file, else by the tables, else by name."""
     if file:
-        return read_file(Path(file).expanduser(), model_classes, data_classes)
+        return class_mapping_file.read(Path(file).expanduser(), model_classes, data_classes)
     if tuple(model_classes) == tuple(data_classes):
         return {(name, name) for name in model_classes}
     pairs = _by_tables(model_classes, data_classes)
@@ -288,7 +192,7 @@ def _pairs(model_classes: Sequence[str], data_classes: Sequence[str], file: Path
     if not pairs:
         raise InputError(
             f"no class of the data ({tables.shown(data_classes)}) is one of the model's"
-            f" ({tables.shown(model_classes)}): {_ADVICE}"
+            f" ({tables.shown(model_classes)}): {ADVICE}"
         )
     return pairs
 
@@ -335,7 +239,7 @@ def _by_name(model_classes: Sequence[str], data_classes: Sequence[str]) -> Pairs
     if strange:
         raise InputError(
             f"the data's class {fields.short(strange[0])} is none of the model's"
-            f" ({tables.shown(model_classes)}) and in no known table: {_ADVICE}"
+            f" ({tables.shown(model_classes)}) and in no known table: {ADVICE}"
         )
     return pairs
 

@@ -36,6 +36,7 @@ __all__ = [
 # What no other module checks where it uses it.
 _CHOICES = {
     "data.train_on": ("train", "all"),
+    "data.on_device": ("auto", "off", "on"),
     "model.frozen_batch_norm": ("running", "batch", "all"),
     "optimizer.name": ("adamw", "adam", "sgd", "lamb", "lion"),
     "optimizer.schedule": ("cosine", "warm_restarts", "constant"),
@@ -95,6 +96,11 @@ def check(config: ConfigDict) -> None:
         value = read_field(config, name)
         if not 0 <= value < 1:
             raise InputError(f"config.{name} is {value}; it must be in [0, 1)")
+    if config.data.on_device == "on" and config.data.num_workers:
+        raise InputError(
+            f"config.data.on_device is on, where nothing is left for processes to read, and "
+            f"config.data.num_workers is {config.data.num_workers}: set that to 0"
+        )
     mean, std = config.normalize.mean, config.normalize.std
     unset = len(mean) == len(std) == 0
     numbers = all(isinstance(value, int | float) for value in (*mean, *std))

@@ -50,6 +50,7 @@ def default_config() -> ConfigDict:
             "every_steps": 0,  # in place of every_epochs, counted in each phase
         }
     )
+    config.profile = False  # a trace of a few steps, in the work directory's folder `profile`
     config.log = ConfigDict({"every_steps": 10, "tensorboard": True, "progress": True})
     return config.lock()
 
@@ -134,6 +135,10 @@ def _data() -> ConfigDict:
             # is drawn in proportion to n_c ** (1 - balance).
             "balance": 0.0,
             "cache": False,  # decode once, into a memory-mapped file beside the shards
+            # Decoded images in the memory of every device, where the steps take their batches from:
+            # "on", "off", or "auto", which is on where an accelerator has room and num_workers is
+            # 0. The same batches, bit for bit.
+            "on_device": "auto",
             "num_threads": 4,  # that read and stack batches
             "num_workers": 0,  # processes that do; 0 is this one
         }

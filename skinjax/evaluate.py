@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,20 @@ def predict_split(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    probability_NC = np.full((len(source), len(experiment.classes)), np.nan, np.float32)
-    label_N = np.zeros(len(source), np.int32)
+    batches = map(experiment.mapper.shard, dataset)
+    return predict_batches(experiment, step, variables, batches, len(source))
+
+
+def predict_batches(
+    experiment: Experiment,
+    step: Callable[..., Any],
+    variables: Any,
+    batches: Iterable[Any],
+    num_examples: int,
+) -> SplitPredictions:
+    """As `predict_split`, over batches on the devices: those of `eval_dataset` of so many."""
+    probability_NC = np.full((num_examples, len(experiment.classes)), np.nan, np.float32)
+    label_N = np.zeros(num_examples, np.int32)
     numerator = denominator = 0.0
     pending = None
     advice = functools.partial(
@@ -81,8 +93,8 @@ def predict_split(
     )
     # One batch behind, so that the host reads a result while the devices compute the next.
     with out_of_memory.explained(advice):
-        for batch in itertools.chain(dataset, [None]):
-            outputs = None if batch is None else step(variables, experiment.mapper.shard(batch))
+        for batch in itertools.chain(batches, [None]):
+            outputs = None if batch is None else step(variables, batch)
             if pending is not None:
                 host = jax.device_get(pending)
                 mask_B = host["mask_B"]

@@ -108,7 +108,11 @@ class Experiment:
     def init_variables(self) -> dict[str, Params]:
         """Draws the initial `params` and `batch_stats` from the config's seed."""
         init = functools.partial(_init, self.config, self.model, _num_columns(self.encoder))
-        variables = jax.jit(init)(jax.random.key(self.config.seed))
+        # Two thirds of the compiling would be spent on code that runs once.
+        on_cpu = jax.default_backend() == "cpu"
+        options = {"xla_backend_optimization_level": "1"} if on_cpu else {}
+        compiled = jax.jit(init, compiler_options=options)
+        variables = compiled(jax.random.key(self.config.seed))
         return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
     def variable_shapes(self) -> dict[str, Params]:
@@ -124,6 +128,10 @@ class Experiment:
         """The model's layers."""
         return Layers.of(self.variable_shapes(), self.model.stages)
 
+    def trained_bytes(self, phase: Phase) -> int:
+        """Bytes of the parameters that a phase trains."""
+        return _bytes(split_params(self.variable_shapes()["params"], phase)[0])
+
     def optimizer(self, phase: Phase) -> optax.GradientTransformation:
         """The optax transformation of a phase."""
         return optimizer.create(self.config.optimizer, phase, self.layers.stages)
@@ -136,7 +144,8 @@ class Experiment:
             step=jnp.int32(0),
             params=variables["params"],
             batch_stats=variables["batch_stats"],
-            opt_state=self.optimizer(phase).init(trainable),
+            # Compiled at once, since one by one each shape would be compiled by itself.
+            opt_state=jax.jit(self.optimizer(phase).init)(trainable),
             loss_scale=DynamicScale(fin_steps=jnp.int32(0), scale=jnp.float32(2**16))
             if half
             else None,

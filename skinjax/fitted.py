@@ -59,7 +59,7 @@ def read_json(workdir: Path | str, step: int, name: str) -> dict[str, Any] | Non
 
 
 def digest(workdir: Path | str, step: int) -> str:
-    """What tells a checkpoint from another of the same step, `checkpoint.digest`; '' if unknown."""
+    """What tells a checkpoint from another of the same step (`checkpoint_contents`); '' if not."""
     description = Path(workdir) / "checkpoints" / str(step) / "description" / "metadata"
     try:
         values = json.loads(logs.read_text(description, _MOST_BYTES))

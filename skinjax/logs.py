@@ -122,14 +122,15 @@ def read_csv_log(path: Path | str) -> list[dict[str, str]]:
 class CsvLog:
     """A CSV file with fixed columns that grows by one row at a time and survives a kill.
 
-    Opening an existing file goes on after its last whole line.
+    Opening an existing file goes on after its last whole line. Columns that it lacks, because an
+    earlier version wrote it, are empty in its rows.
     """
 
     def __init__(self, path: Path | str, columns: Sequence[str]):
         """Opens or creates the file.
 
         Raises:
-          InputError: the file that is there has other columns.
+          InputError: the file that is there has a column that isn't among these.
         """
         self._path = Path(path)
         self._columns = tuple(columns)
@@ -137,7 +138,7 @@ class CsvLog:
         if self._path.exists():
             head = self._path.read_text(encoding="utf-8", errors="replace").partition("\n")
             found = tuple(next(csv.reader([head[0]]), []))
-            if head[1] and found != self._columns:
+            if head[1] and not set(found) <= set(self._columns):
                 raise InputError(
                     f"{self._path} has the columns {', '.join(found)}, this run writes "
                     f"{', '.join(self._columns)}; use another work directory, or move the file away"

@@ -24,14 +24,17 @@ from skinjax import (
     report,
     stopping,
     summary,
+    training_data,
 )
 from skinjax import workdir as workdir_lib
 from skinjax.checkpoint import Checkpointer, Description
-from skinjax.data import builder, pipeline
+from skinjax.data import builder
+from skinjax.device_data import DeviceData
 from skinjax.errors import InputError, NonFiniteLossError, OriginError
 from skinjax.experiment import Experiment
 from skinjax.models import pretrained
 from skinjax.monitor import Monitor
+from skinjax.profiling import Profiler
 from skinjax.run_log import RunLog
 from skinjax.train_step import TrainState
 
@@ -73,30 +76,9 @@ class Loop:
         self._experiment, self._config, self._prepared = experiment, config, prepared
         self._published = published
         self._metadata = "" if experiment.encoder is None else experiment.encoder.to_json()
-        cached = config.data.cache
-        source = prepared.source(trained_on, cached=cached, encoder=experiment.encoder)
-        dataset = pipeline.train_dataset(
-            source,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            label_N=prepared.labels(trained_on),
-            balance=config.data.balance,
-            num_threads=config.data.num_threads,
-            num_workers=config.data.num_workers,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        self._batches = iter(dataset)
-        self._val: pipeline.Source | None = None
-        if config.data.train_on == "train":
-            self._val = prepared.source(("val",), cached=cached, encoder=experiment.encoder)
-        if self._val is not None and len(self._val) == 0:
-            logging.warning("there are no validation images: nothing chooses the best checkpoint")
-            self._val = None
-        if self._val is None and (config.plateau.patience or config.early_stopping.patience):
-            logging.warning("nothing to validate on: plateau and early stopping never act")
-        self._steps_per_epoch = pipeline.steps_per_epoch(len(source), config.batch_size)
-        self._phases = phases.resolve(config, experiment.layers, self._steps_per_epoch)
+        data = training_data.open_data(experiment, prepared, trained_on)
+        self._feed, self._val = data.feed, data.val
+        self._steps_per_epoch, self._phases = data.steps_per_epoch, data.phases
         self._total_steps = sum(phase.num_steps for phase in self._phases)
         self._eval_step = experiment.eval_step()
 
@@ -125,6 +107,13 @@ class Loop:
                 title = f"{self._config.model.name} on {self._config.data.dataset}"
                 stack.callback(report.write_history, workdir, title=title)  # stopped runs too
             stack.callback(self._log.close)
+            self._profiler = Profiler(
+                workdir,
+                start_step=int(state.step),
+                total_steps=self._total_steps,
+                enabled=self._config.profile and parallel.is_main_process(),
+            )
+            stack.callback(self._profiler.close)
             self._train(state, place, stop)
             self._checkpoints.wait()
             best = self._checkpoints.describe(self._checkpoints.choose("best"))
@@ -186,7 +175,7 @@ class Loop:
                 continue
             for broken in unreadable:
                 self._checkpoints.set_aside(broken)
-            self._batches.set_state(data_state)
+            self._feed.set_state(data_state)
             logging.info("going on from step %d of %d", step, self._total_steps)
             return state, place
         if unreadable:
@@ -224,16 +213,21 @@ class Loop:
                     break
                 state, place = self._next_phase(state, place, step)
                 state, train_step, learning_rate_S = self._enter(state, place.phase)
-            batch = self._experiment.mapper.shard(next(self._batches))
-            state, outputs = train_step(state, batch, key)
+            batch = self._feed.take()
+            with self._profiler.step(step + 1):
+                state, outputs = train_step(state, batch, key)
             step += 1
-            # The step before this one is read while this one runs.
+            # While this step runs, the next batch is on its way, and the step before this is read.
+            if step < self._total_steps:
+                self._feed.fetch()
             self._read(pending)
+            self._profiler.after(step, outputs)
             rate = float(learning_rate_S[step - 1 - place.began])
             pending = {
                 "step": step,
                 "phase": place.phase.index,
                 "learning_rate": rate * place.monitor.learning_rate_scale,
+                "waited": self._feed.take_waited(),
                 "outputs": outputs,
             }
             is_stopped = not place.is_over(step, self._config) and stop.is_made(step)
@@ -315,7 +309,7 @@ class Loop:
         known = {name: value for name, value in scalars.items() if value is not None}
         self._checkpoints.save(
             state,
-            self._batches.get_state(),
+            self._feed.get_state(),
             Description(
                 step=step,
                 epoch=step / self._steps_per_epoch,
@@ -340,9 +334,12 @@ class Loop:
 
     def _validate(self, step: int, state: TrainState) -> dict[str, Any]:
         assert self._val is not None  # `_is_evaluated` says so
-        predicted = evaluate.predict_split(
-            self._experiment, self._eval_step, state.variables, self._val
-        )
+        arguments = (self._experiment, self._eval_step, state.variables)
+        if isinstance(self._val, DeviceData):
+            batches = self._val.eval_batches(self._experiment.eval_batch_size)
+            predicted = evaluate.predict_batches(*arguments, batches, len(self._val))
+        else:
+            predicted = evaluate.predict_split(*arguments, self._val)
         try:
             return evaluate.split_metrics(self._experiment, predicted)
         except NonFiniteLossError as error:

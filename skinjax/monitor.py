@@ -1,10 +1,13 @@
 """What validation decides in a phase: when the learning rate falls, and when the phase ends."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from absl import logging
 from ml_collections import ConfigDict
@@ -102,16 +105,31 @@ def _as_loss(
 
 
 def _reduce(settings: ConfigDict, fields: dict[str, float] | None, loss: float) -> dict[str, float]:
-    transformation = optax.contrib.reduce_on_plateau(
-        factor=settings.factor,
-        patience=settings.patience,
-        rtol=0.0,  # it is relative to the best value, whose sign may be either
-        atol=max(settings.min_delta, 1e-12),  # optax wants one that is not 0
-        min_scale=settings.min_factor,
+    initial, update = _reduction(
+        settings.factor, settings.patience, settings.min_delta, settings.min_factor
     )
-    state: Any = transformation.init(jnp.float32(0))
+    state = initial
     if fields is not None:
-        like = state._asdict()
-        state = type(state)(**{k: jnp.asarray(v, like[k].dtype) for k, v in fields.items()})
-    _, state = transformation.update(jnp.float32(0), state, value=jnp.float32(loss))
-    return {name: value.item() for name, value in state._asdict().items()}
+        like = initial._asdict()
+        state = type(initial)(**{k: np.asarray(v, like[k].dtype) for k, v in fields.items()})
+    return {name: value.item() for name, value in update(state, np.float32(loss))._asdict().items()}
+
+
+# optax makes functions of its own at each call, which JAX would compile anew at each evaluation.
+@functools.lru_cache(maxsize=8)
+def _reduction(
+    factor: float, patience: int, min_delta: float, min_factor: float
+) -> tuple[Any, Callable[..., Any]]:
+    """The initial state of optax's `reduce_on_plateau`, and its compiled update."""
+    transformation = optax.contrib.reduce_on_plateau(
+        factor=factor,
+        patience=patience,
+        rtol=0.0,  # it is relative to the best value, whose sign may be either
+        atol=max(min_delta, 1e-12),  # optax wants one that is not 0
+        min_scale=min_factor,
+    )
+
+    def update(state: Any, loss: jax.Array) -> Any:
+        return transformation.update(jnp.float32(0), state, value=loss)[1]
+
+    return jax.device_get(transformation.init(jnp.float32(0))), jax.jit(update)

@@ -58,7 +58,8 @@ def learning_rates(settings: ConfigDict, phase: Phase) -> np.ndarray:
     What a plateau makes of it is not in it. A float16 step that was skipped does not count for the
     schedule, so the log is ahead by those.
     """
-    return np.asarray(jax.vmap(schedule(settings, phase))(jnp.arange(phase.num_steps)))
+    of_steps = jax.jit(jax.vmap(schedule(settings, phase)))  # one program, not one per operation
+    return np.asarray(of_steps(jnp.arange(phase.num_steps)))
 
 
 def create(

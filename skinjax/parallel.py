@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -160,10 +161,32 @@ class Mapper:
             tree,
         )
 
+    def filled(self, shape: Sequence[int], dtype: Any) -> jax.Array:
+        """Zeros on every device, which nothing is copied for."""
+        sharding = NamedSharding(self._mesh, PartitionSpec())
+        return jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=sharding)()
+
+    def free_memory(self) -> int | None:
+        """Bytes that are free on the fullest device of this process; None for the CPU."""
+        local = [device for device in self._devices if device.process_index == jax.process_index()]
+        free = []
+        for device in local:
+            stats = device.memory_stats()
+            if device.platform == "cpu" or not stats or "bytes_limit" not in stats:
+                return None
+            free.append(stats["bytes_limit"] - stats["bytes_in_use"])
+        return min(free)
+
     def shard(self, batch: dict[str, np.ndarray]) -> Any:
-        """Splits this process's part of a batch over its devices."""
+        """Splits this process's part of a batch over its devices, and begins to copy it there.
+
+        On an accelerator it returns before the copy is done. The arrays belong to JAX from then on:
+        on the CPU nothing may be copied at all.
+        """
         if self._mode == "pmap":
-            return {k: v.reshape(self._num_local, -1, *v.shape[1:]) for k, v in batch.items()}
+            sharding = NamedSharding(self._mesh.local_mesh, PartitionSpec(AXIS))
+            parts = {k: v.reshape(self._num_local, -1, *v.shape[1:]) for k, v in batch.items()}
+            return jax.device_put(parts, sharding)
         sharding = NamedSharding(self._mesh, PartitionSpec(AXIS))
         return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
@@ -209,6 +232,27 @@ class Mapper:
 
         call.lower = mapped.lower  # type: ignore[attr-defined]  # for looking at what is compiled
         return call
+
+    def map_split(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """Compiles `function(replicated, part)`, whose outputs stay split as the batch is.
+
+        It is for what comes before a step, and must not reduce over the devices.
+        """
+        if self._mode == "pmap":
+            return jax.pmap(
+                function,
+                axis_name=AXIS,
+                devices=self._devices if jax.process_count() == 1 else None,
+                in_axes=(None, 0),
+            )
+        return jax.jit(
+            jax.shard_map(
+                function,
+                mesh=self._mesh,
+                in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+                out_specs=PartitionSpec(AXIS),
+            )
+        )
 
 
 def _host_part(array: np.ndarray, index: tuple[slice, ...]) -> np.ndarray:

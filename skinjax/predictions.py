@@ -1,18 +1,21 @@
 """The table of predictions on disk: one row per example, enough to recompute every metric."""
 
+import array
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from skinjax.errors import InputError
-from skinjax.logs import open_regular, write_text
+from skinjax.logs import open_regular, write_bytes
 
 COLUMNS = ("image_id", "lesion_id", "split", "age", "sex", "site", "source", "label")
+_REPEATING = ("split", "sex", "site", "source", "label")  # values that many rows share
 _PREFIX = "prob_"
 _MOST_BYTES = 1 << 30  # of a table: a million images of thirty classes
 
@@ -42,15 +45,18 @@ def write_predictions(
     unknown = sorted({str(row["label"]) for row in rows} - set(classes))
     if unknown:
         raise ValueError(f"labels {unknown} are not among the classes {list(classes)}")
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    # As bytes at once: of a large table, the text and its encoding besides are three times as much.
+    written = io.BytesIO()
+    file = io.TextIOWrapper(written, encoding="utf-8", newline="")
+    writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*COLUMNS, *(_PREFIX + name for name in classes)])
-    for row, probability_C in zip(rows, probability_NC.tolist(), strict=True):
+    for row, probability_C in zip(rows, probability_NC, strict=True):
         # Before Python 3.13 a lone carriage return isn't quoted, and would end the line.
         texts = {name: str(row[name]).replace("\r", " ") for name in COLUMNS}
         texts["age"] = "" if row["age"] is None else repr(float(row["age"]))
-        writer.writerow([*texts.values(), *probability_C])
-    write_text(path, buffer.getvalue())
+        writer.writerow([*texts.values(), *probability_C.tolist()])
+    file.flush()
+    write_bytes(path, written.getvalue())
 
 
 def read_predictions(
@@ -65,17 +71,20 @@ def read_predictions(
       InputError: the file is missing or is no table of predictions, as with an image twice; the
         message has the line.
     """
-    header, lines = _read_table(Path(path))
+    lines = _read_table(Path(path))
+    _, header = next(lines)
     classes = _classes(header, path)
     place = {name: index for index, name in enumerate(header)}
-    rows = []
+    label_of = {name: index for index, name in enumerate(classes)}
+    rows: list[dict[str, Any]] = []
     line_of: dict[str, int] = {}
-    probability_NC = np.empty((len(lines), len(classes)))
-    for index, (number, fields) in enumerate(lines):
+    probabilities, labels = array.array("d"), array.array("q")
+    for number, fields in lines:
         where = f"{path} line {number}"
         if len(fields) != len(header):
             raise InputError(f"{where} has {len(fields)} fields, expected {len(header)}; {_ADVICE}")
         row: dict[str, Any] = {name: fields[place[name]] for name in COLUMNS}
+        row |= {name: sys.intern(row[name]) for name in _REPEATING}
         first = line_of.setdefault(row["image_id"], number)
         if not row["image_id"]:
             raise InputError(f"{where} has no image_id, expected the image's; {_ADVICE}")
@@ -85,42 +94,45 @@ def read_predictions(
                 f" {first}, too; {_ADVICE}"
             )
         row["age"] = None if row["age"] == "" else _age(row["age"], where)
-        if row["label"] not in classes:
+        if row["label"] not in label_of:
             raise InputError(
                 f"{where}: label {row['label']!r} is none of the classes {', '.join(classes)};"
                 f" {_ADVICE}"
             )
         cells = [(name, fields[place[_PREFIX + name]]) for name in classes]
-        probability_NC[index] = [_number(text, _PREFIX + name, where) for name, text in cells]
-        total = probability_NC[index].sum()
-        if probability_NC[index].min() < 0 or abs(total - 1) > 1e-3:
+        probability_C = np.array([_number(text, _PREFIX + name, where) for name, text in cells])
+        total = probability_C.sum()
+        if probability_C.min() < 0 or abs(total - 1) > 1e-3:
             raise InputError(
                 f"{where}: the probabilities sum to {total:g}, expected no negative ones and 1;"
                 f" {_ADVICE}"
             )
         rows.append(row)
-    label_N = np.array([classes.index(row["label"]) for row in rows], np.int64)
-    return rows, probability_NC, label_N, classes
+        probabilities.frombytes(probability_C.tobytes())
+        labels.append(label_of[row["label"]])
+    probability_NC = np.frombuffer(probabilities).reshape(len(rows), len(classes))
+    return rows, probability_NC, np.frombuffer(labels, np.int64), classes
 
 
 _ADVICE = "it is no table of predictions: run `skinjax evaluate` again"
 
 
-def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Header, and each row with the number of its last line."""
+def _read_table(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The header, and each row that isn't blank, with the number of its last line."""
     try:
         with (
             open_regular(path, _MOST_BYTES) as opened,
             io.TextIOWrapper(opened, encoding="utf-8-sig", newline="") as file,
         ):
             reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            lines = [(reader.line_num, fields) for fields in reader if fields]
+            yield 1, next(reader, [])
+            for fields in reader:
+                if fields:
+                    yield reader.line_num, fields
     except FileNotFoundError:
         raise InputError(f"{path} is missing: run `skinjax evaluate` first") from None
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path} is not readable as CSV ({error}); {_ADVICE}") from None
-    return header, lines
 
 
 def _classes(header: list[str], path: Path | str) -> tuple[str, ...]:

@@ -16,12 +16,12 @@ _SHOWN = (
     "macro_roc_auc", "num_examples",
 )  # fmt: skip
 EPOCH_COLUMNS = (
-    "epoch", "step", "phase", "learning_rate", "seconds",
+    "epoch", "step", "phase", "learning_rate", "seconds", "waiting",
     *(f"{split}_{name}" for split in ("train", "val") for name in _SHOWN),
 )  # fmt: skip
 STEP_COLUMNS = (
     "step", "epoch", "phase", "learning_rate", "loss", "grad_norm", "loss_scale", "skipped",
-    "images_per_second",
+    "images_per_second", "waiting",
 )  # fmt: skip
 
 
@@ -30,6 +30,9 @@ class RunLog:
 
     The training metrics of an epoch are those of its steps, each on the batch it was trained on,
     with augmentation and dropout; after a restart within an epoch, of the steps since then.
+
+    The column `waiting` is the share of the training's time in which the loop waited for the next
+    batch. Where the devices had work left meanwhile, it is more than what they have lost.
     """
 
     def __init__(
@@ -64,11 +67,19 @@ class RunLog:
         self.progress = logs.Progress(
             total_steps, start=start_step, enabled=writes and config.log.progress
         )
+        self._waited = self._epoch_waited = 0.0  # seconds, in an interval of steps and in an epoch
         self._start_epoch()
         self._interval = (time.monotonic(), start_step)
 
-    def step(self, step: int, phase: int, learning_rate: float, outputs: dict[str, Any]) -> None:
-        """Takes the outputs of one step, on the host.
+    def step(
+        self,
+        step: int,
+        phase: int,
+        learning_rate: float,
+        outputs: dict[str, Any],
+        waited: float = 0.0,
+    ) -> None:
+        """Takes the outputs of one step, on the host, and the seconds waited for its batch.
 
         Raises:
           NonFiniteLossError: the loss is not finite, and not for an overflow that a smaller loss
@@ -87,6 +98,9 @@ class RunLog:
             self._losses.append(loss)
         self._probabilities.append(outputs["probability_BC"])
         self._labels.append(outputs["label_B"])
+        self._waited += waited
+        self._epoch_waited += waited
+        self._trained_until = time.monotonic()
         self.progress.update(step, images=len(outputs["label_B"]), loss=loss)
         if step % self._config.log.every_steps == 0:
             self._log_step(step, phase, learning_rate, outputs)
@@ -101,6 +115,7 @@ class RunLog:
             "phase": phase,
             "learning_rate": learning_rate,
             "seconds": round(time.monotonic() - self._epoch_began, 3),
+            "waiting": _share(self._epoch_waited, self._trained_until - self._epoch_began),
         }
         train = self._train_metrics()
         for split, values in (("train", train), ("val", val or {})):
@@ -124,7 +139,8 @@ class RunLog:
                 log.close()
 
     def _start_epoch(self) -> None:
-        self._epoch_began = time.monotonic()
+        self._epoch_began = self._trained_until = time.monotonic()
+        self._epoch_waited = self._waited = 0.0
         self._losses: list[float] = []
         self._probabilities: list[np.ndarray] = []
         self._labels: list[np.ndarray] = []
@@ -156,12 +172,18 @@ class RunLog:
             "images_per_second": round(
                 (step - first) * len(outputs["label_B"]) / max(now - began, 1e-9), 2
             ),
+            "waiting": _share(self._waited, now - began),
         }
+        self._waited = 0.0
         if self._steps is not None:
             self._steps.append(row)
         self._board.scalars(
             step, {f"step/{k}": row[k] for k in ("loss", "grad_norm", "learning_rate")}
         )
+
+
+def _share(part: float, whole: float) -> float:
+    return round(min(1.0, part / max(whole, 1e-9)), 4)
 
 
 def _epoch(step: int, steps_per_epoch: int) -> float:

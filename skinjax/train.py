@@ -1,14 +1,15 @@
 """Training: from a config and a work directory to checkpoints and logs."""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from skinjax import compile_cache, evaluate, parallel, stopping
 from skinjax import config as config_lib
-from skinjax import evaluate, parallel, stopping
 from skinjax import experiment as experiment_lib
 from skinjax import workdir as workdir_lib
 from skinjax.data import builder, metadata
@@ -48,6 +49,7 @@ def train(
     if earlier.is_file() and workdir_lib.has_checkpoints(workdir):
         config = pretrained.follow(config, config_lib.load_config(earlier))
     parallel.initialize(config.parallel)
+    compile_cache.enable()
     resolved = parallel.main_process_first(lambda: pretrained.resolve(config))
     was_open, config = resolved is not config, resolved
     workdir_lib.check_config(workdir, config)
@@ -60,8 +62,10 @@ def train(
     prepared = parallel.main_process_first(lambda: builder.prepare(config))
     trained_on = evaluate.SPLITS if config.data.train_on == "all" else ("train",)
     counts_C = np.sum([prepared.counts[split] for split in trained_on], axis=0)
-    rows = [row for split in trained_on for row in prepared.table(split)]
-    encoder = metadata.fit(config.metadata, rows)
+    known: Sequence[dict[str, Any]] = ()
+    if config.metadata.features:
+        known = prepared.table(*trained_on, columns=metadata.FEATURES)
+    encoder = metadata.fit(config.metadata, known)
     experiment = Experiment.create(config, prepared.classes, counts_C, encoder)
     loop = Loop(experiment, prepared, trained_on, published, on_evaluation)
     with contextlib.ExitStack() as stack:

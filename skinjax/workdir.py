@@ -23,6 +23,7 @@ _MAY_CHANGE = (
     "data.directory",
     "data.cache",
     "data.num_threads",
+    "data.on_device",
     "evaluate.batch_size",
     "log.",
     "model.remat",
@@ -30,13 +31,14 @@ _MAY_CHANGE = (
     "parallel.",
     "checkpoint.keep_best",
     "checkpoint.every_steps",
+    "profile",
 )
 
 
 # All that a run leaves that ends before its first checkpoint.
 _EARLY = {
     ".lock", "checkpoints", "config.json", "history.csv", "history.png", "pretrained.json",
-    "steps.csv", "tensorboard", "versions.json",
+    "profile", "steps.csv", "tensorboard", "versions.json",
 }  # fmt: skip
 # What the folds of a cross-validation said, kept also where none of them got as far as training.
 _FOLD_LOG = re.compile(r"fold_\d+\.log")

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from ml_collections import ConfigDict
 from scipy.special import softmax
 
 from skinjax import calibrate, calibration, evaluated, fitted, logs, metrics
@@ -18,7 +17,6 @@ from skinjax.plots import threshold as threshold_plots
 from skinjax.predictions import COLUMNS, write_predictions
 from skinjax.threshold import operating_point
 from skinjax.threshold import setting as set_threshold
-from skinjax.train import train
 from skinjax.verbs import calibrate as calibrate_verb
 from skinjax.verbs import threshold as threshold_verb
 
@@ -65,12 +63,8 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_trained_run(
-    config: ConfigDict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config.epochs = 1
-    run = tmp_path / "run"
-    train(config, run)
+def test_a_trained_run(trained_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained_run
     run_verb(calibrate_verb, f"--workdir={run}", "--no_unknown")
     printed = capsys.readouterr().out
     assert "temperature: temperature " in printed

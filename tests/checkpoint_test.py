@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 
 from skinjax import config as config_lib
 from skinjax import parallel, phases
-from skinjax.checkpoint import Checkpointer, Description, digest, open_run
+from skinjax.checkpoint import Checkpointer, Description, open_run
+from skinjax.checkpoint_contents import digest
 from skinjax.config import phase
 from skinjax.errors import InputError
 from skinjax.experiment import Experiment
@@ -47,10 +48,16 @@ def experiment(config: ConfigDict, tiny_classifier: Any) -> Experiment:
     )
 
 
-def state_of(experiment: Experiment, index: int) -> Any:
+def state_of(experiment: Experiment, index: int, variables: Any = None) -> Any:
     resolved = phases.resolve(experiment.config, experiment.layers, steps_per_epoch=5)
-    state = experiment.init_state(resolved[index], experiment.init_variables())
+    state = experiment.init_state(resolved[index], variables or experiment.init_variables())
     return jax.tree.map(lambda leaf: leaf + jnp.asarray(3, leaf.dtype), state)
+
+
+def template_of(experiment: Experiment, index: int) -> Any:
+    """Shapes and dtypes of `state_of`."""
+    shapes = experiment.variable_shapes()
+    return jax.eval_shape(lambda variables: state_of(experiment, index, variables), shapes)
 
 
 @pytest.fixture
@@ -64,7 +71,7 @@ def test_a_state_comes_back_bit_for_bit(experiment: Experiment, checkpointer: Ch
     state = state_of(experiment, 1)
     checkpointer.save(state, {"next": 7}, describe(3, accuracy=0.5))
     checkpointer.wait()
-    template = jax.eval_shape(lambda: state_of(experiment, 1))
+    template = template_of(experiment, 1)
     restored, data_state = checkpointer.restore(3, template)
     assert data_state == {"next": 7}
     jax.tree.map(np.testing.assert_array_equal, restored, jax.device_get(state))
@@ -79,7 +86,7 @@ def test_a_state_of_another_phase_is_refused(
 ) -> None:
     checkpointer.save(state_of(experiment, 0), {}, describe(1))
     checkpointer.wait()
-    template = jax.eval_shape(lambda: state_of(experiment, 1))
+    template = template_of(experiment, 1)
     with pytest.raises(ValueError):  # noqa: PT011  Orbax's words, or ours
         checkpointer.restore(1, template)
 
@@ -202,7 +209,7 @@ def test_altered_parameters_are_refused(experiment: Experiment, checkpointer: Ch
     with pytest.raises(InputError, match="its parameters are damaged"):
         checkpointer.restore_variables(1)
     with pytest.raises(ValueError, match="its parameters are damaged"):
-        checkpointer.restore(1, jax.eval_shape(lambda: state_of(experiment, 0)))
+        checkpointer.restore(1, template_of(experiment, 0))
     del values["digest"]  # as earlier versions left it
     description.write_text(json.dumps(values))
     checkpointer.restore_variables(1)

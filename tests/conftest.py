@@ -14,6 +14,8 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
+import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from skinjax.models import Classifier
 from skinjax.models.backbone import Backbone
 from skinjax.models.heads import Head
 from skinjax.models.layers import BatchNorm, Conv, Mode, Settings
+from skinjax.train import train
 
 _MANY_MAPS = 30_000  # Linux lets a process have 65,530; past them JAX crashes
 
@@ -42,6 +45,30 @@ def free_what_was_compiled() -> Iterator[None]:
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > _MANY_MAPS:
         jax.clear_caches()
+
+
+@contextlib.contextmanager
+def _without_most_optimizations() -> Iterator[None]:
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name.upper(), "1")
+        jax.config.update(name, True)
+        try:
+            yield
+        finally:
+            jax.config.update(name, before)
+
+
+@pytest.fixture(scope="module")
+def fast_compilation() -> Iterator[None]:
+    """Compiles in less than half the time, to code that is slower; in child processes, too.
+
+    For tests of steps and of what is around them: loops, files, processes, the command line. What
+    is computed is the same but for its rounding.
+    """
+    with _without_most_optimizations():
+        yield
 
 
 class TinyStage(nn.Module):
@@ -80,9 +107,7 @@ def synthetic_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture
-def config(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> ConfigDict:
-    """A run of seconds: SimpleCNN at 16 px on one device, data prepared once per session."""
+def _tiny_config(synthetic_dir: Path) -> ConfigDict:
     config = default_config()
     config.data.raw_dir = str(synthetic_dir)
     config.data.prepared_dir = str(synthetic_dir.parent / "prepared")
@@ -97,3 +122,26 @@ def config(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Con
     config.log.tensorboard = False
     config.log.progress = False
     return config
+
+
+@pytest.fixture
+def config(synthetic_dir: Path, fast_compilation: None) -> ConfigDict:
+    """A run of seconds: SimpleCNN at 16 px on one device, data prepared once per session."""
+    return _tiny_config(synthetic_dir)
+
+
+@pytest.fixture(scope="session")
+def trained_once(synthetic_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One epoch of `config`, not evaluated; only to be read or copied."""
+    config = _tiny_config(synthetic_dir)
+    config.epochs = 1
+    run = tmp_path_factory.mktemp("trained") / "run"
+    with _without_most_optimizations():
+        train(config, run)
+    return run
+
+
+@pytest.fixture
+def trained_run(trained_once: Path, tmp_path: Path) -> Path:
+    """A copy of `trained_once`, which a test may evaluate and change."""
+    return Path(shutil.copytree(trained_once, tmp_path / "run"))

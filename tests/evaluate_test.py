@@ -21,7 +21,6 @@ from skinjax.data import builder, synthetic
 from skinjax.errors import InputError
 from skinjax.experiment import Experiment
 from skinjax.predictions import read_predictions
-from skinjax.train import train
 from skinjax.verbs import evaluate as verb
 
 
@@ -105,18 +104,10 @@ def unplotted(directory: Path, *, title: str, note: str = "") -> None:
 
 
 @pytest.fixture
-def run(
-    config: ConfigDict, synthetic_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    """A copy of a run of one epoch, trained once for all tests, whose reports have no plots."""
+def run(trained_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A trained run, whose reports have no plots."""
     monkeypatch.setattr("skinjax.report.write_evaluation", unplotted)
-    once = synthetic_dir.parent / "evaluated_run"
-    if not (once / "done").exists():
-        shutil.rmtree(once, ignore_errors=True)
-        config.epochs = 1
-        train(config, once)
-        (once / "done").touch()
-    return Path(shutil.copytree(once, tmp_path / "run"))
+    return trained_run
 
 
 def table(run: Path, name: str) -> Any:

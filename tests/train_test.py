@@ -1,6 +1,9 @@
 """Tests of the loop: whole runs of seconds, unbroken and broken."""
 
 import csv
+import gzip
+import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -394,6 +397,70 @@ def test_what_is_evaluated_and_kept_are_the_averages(config: ConfigDict, tmp_pat
         read_csv(tmp_path / run / "history.csv")[0]["train_loss"] for run in ("raw", "averaged")
     ]
     assert trained[0] == trained[1]
+
+
+def test_nothing_compiles_after_the_first_evaluation(config: ConfigDict, tmp_path: Path) -> None:
+    """Where the last batch is not full, the rate falls, and the images are on the device."""
+    config.epochs = 3
+    config.evaluate.batch_size = 10
+    config.plateau.update(patience=1, min_delta=1e3)
+    config.data.on_device = "on"
+    compiled: list[str] = []
+
+    def note(event: str, seconds: float, **others: Any) -> None:
+        del seconds
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(str(others.get("fun_name")))
+
+    seen: list[int] = []
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        train(config, tmp_path / "run", lambda step, values: seen.append(len(compiled)))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    images = sum(builder.prepare(config).counts["val"])
+    assert images % 10
+    assert seen[0] > 0
+    assert compiled[seen[0] :] == []
+
+
+def test_a_profile_is_a_trace_of_a_few_steps(config: ConfigDict, tmp_path: Path) -> None:
+    config.profile = True
+    config.epochs = 1
+    config.data.train_on = "all"
+    train(config, tmp_path / "run")
+    (trace,) = (tmp_path / "run" / "profile").rglob("perfetto_trace.json.gz")
+    with gzip.open(trace, "rt") as file:
+        text = file.read()
+    images = sum(sum(counts) for counts in builder.prepare(config).counts.values())
+    steps = images // config.batch_size
+    traced = set(re.findall(r'"step_num": ?"?(\d+)', text))
+    assert traced == {str(step) for step in range(max(2, steps - 4), steps + 1)}
+    assert "wait for a batch" in text
+
+
+def test_a_run_of_an_earlier_version_goes_on(
+    config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its config has no `profile` and no `data.on_device`, its logs no share of waiting."""
+    config.log.every_steps = 1
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(StoppedError):
+            train(config, tmp_path / "run")
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+    del settings["profile"], settings["data"]["on_device"]
+    (tmp_path / "run" / "config.json").write_text(json.dumps(settings))
+    for name in ("steps.csv", "history.csv"):
+        lines = (tmp_path / "run" / name).read_text().splitlines()
+        rows = [line.split(",") for line in lines]
+        place = rows[0].index("waiting")
+        kept = [",".join(row[:place] + row[place + 1 :]) + "\n" for row in rows]
+        (tmp_path / "run" / name).write_text("".join(kept))
+    train(config, tmp_path / "run")
+    shares = [row["waiting"] for row in read_csv(tmp_path / "run" / "steps.csv")]
+    assert shares[0] == ""
+    assert 0 <= float(shares[-1]) <= 1
 
 
 def test_folds_without_a_fold_are_left_to_cross_validation(

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import record
 
 from skinjax import metrics
 
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=8, help="default: 8")
     parser.add_argument("--resamples", type=int, default=2000, help="default: 2000")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
+    parser.add_argument("--json", default="", help="file for the results")
     arguments = parser.parse_args()
     probability_NC, label_N, lesion_N = _table(arguments.examples, arguments.classes)
     classes = [str(index) for index in range(arguments.classes)]
@@ -52,15 +54,22 @@ def main() -> None:
             processor[name].append(time.process_time() - begun[1])
     print(
         f"{arguments.examples} examples, {arguments.classes} classes, {arguments.resamples}"
-        f" resamples; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        f" resamples; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores;"
+        f" {(_peak_bytes() - before) / 2**20:.0f} MiB above what the process had"
     )
-    for name in contestants:
-        best, median = min(wall[name]), statistics.median(wall[name])
-        print(
-            f"{name:26} best {best:7.3f} s, median {median:7.3f} s,"
-            f" processor {min(processor[name]):7.3f} s"
-        )
-    print(f"memory: {(_peak_bytes() - before) / 2**20:.0f} MiB above what the process had")
+    results = [
+        {
+            "what": name,
+            "best_s": min(wall[name]),
+            "median_s": statistics.median(wall[name]),
+            "processor_s": min(processor[name]),
+        }
+        for name in contestants
+    ]
+    headers = ("what", "best s", "median s", "processor s")
+    record.report(
+        arguments.json, "bootstrap", results, headers, [tuple(one.values()) for one in results]
+    )
 
 
 def _table(num_examples: int, num_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import record
 import safetensors.numpy
 
 from skinjax import models
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the file")
     parser.add_argument("--rounds", type=int, default=5, help="processes (default: 5)")
     parser.add_argument("--one", action="store_true", help="load once and print JSON")
+    parser.add_argument("--json", default="", help="file for the results")
     arguments = parser.parse_args()
     path = arguments.work / f"{NAME}.safetensors"
     if arguments.one:
@@ -52,11 +54,17 @@ def main() -> None:
     ]
     size = path.stat().st_size
     print(f"{path.name}: {size / 1e6:.1f} MB, median (largest) of {arguments.rounds}")
-    print(f"| what | measured |\n{'|---' * 2}|")
-    units = (("seconds", "s", 1), ("processor", "s", 1), ("peak", "times the file", size))
-    for what, unit, scale in units:
-        values = [one[what] / scale for one in found]
-        print(f"| {what} | {statistics.median(values):.2f} ({max(values):.2f}) {unit} |")
+    units = {"seconds": 1.0, "processor": 1.0, "peak": float(size)}
+    results = [
+        {"what": what, "rounds": [one[what] / unit for one in found]}
+        for what, unit in units.items()
+    ]
+    shown = ("seconds", "processor's seconds", "peak memory, times the file")
+    rows = [
+        (name, statistics.median(one["rounds"]), max(one["rounds"]))
+        for name, one in zip(shown, results, strict=True)
+    ]
+    record.report(arguments.json, "load_weights", results, ("what", "median", "largest"), rows)
 
 
 def _shapes() -> dict:

@@ -21,20 +21,19 @@ what sharing the cores allows), first prediction after 3.0 s, peak memory 2.6 Gi
 
 import argparse
 import contextlib
-import itertools
 import math
 import os
 import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import cv2
 import jax
 import numpy as np
+import record
+import turns
 
 from skinjax import checkpoint, parallel, phases
 from skinjax import config as config_lib
@@ -72,56 +71,43 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000, help="images (default: 2000)")
     parser.add_argument("--batch_size", type=int, default=32, help="(default: 32)")
     parser.add_argument("--rounds", type=int, default=3, help="of each, in turns (default: 3)")
+    parser.add_argument("--json", default="", help="file for the results")
     arguments = parser.parse_args()
     parallel.initialize(default_config().parallel)
-    paths = _enlarged(arguments.images, arguments.work / "enlarged", arguments.count)
+    paths = turns.enlarged(arguments.images, arguments.work / "enlarged", arguments.count)
     workdir = arguments.workdir or _random_run(arguments.work, arguments.model)
     # Before this process computes anything: it would take the cores.
     first = _first_prediction(workdir, paths[0], arguments.work / "cache", arguments.rounds)
     predictor = Predictor(workdir, batch_size=arguments.batch_size)
     model = predictor.model
-    decoding, forward, predicting = _in_turns(
-        [
-            lambda: _decode(model, paths),
-            _forward(model, len(paths), arguments.batch_size),
-            lambda: _predict(predictor, paths, arguments.work / "predictions.csv"),
-        ],
+    taken = turns.in_turns(
+        {
+            "decoding alone": lambda: _decode(model, paths),
+            "forward pass alone": _forward(model, len(paths), arguments.batch_size),
+            "predicting": lambda: _predict(predictor, paths, arguments.work / "predictions.csv"),
+        },
         arguments.rounds,
     )
+    decoding, forward, predicting = (statistics.median(seconds) for seconds in taken.values())
     device = jax.devices()[0].device_kind
     size, count = model.image_size, len(paths)
     print(f"{model.config.model.name} at {size} px, {count} JPEGs of 600 x 450, ", end="")
     print(f"{threads.available_cores()} cores, {jax.device_count()} x {device}, load {_load()}")
-    print(f"decoding alone: {count / decoding:.1f} images/s")
-    print(f"forward pass alone: {count / forward:.1f} images/s")
-    print(f"predicting: {count / predicting:.1f} images/s")
-    print(f"of the slower: {max(decoding, forward) / predicting:.3f}")
-    print(f"of both on the same cores: {(decoding + forward) / predicting:.3f}")
     walls, cpus = zip(*first, strict=True)
-    print(f"first prediction of a process: {min(walls):.2f} to {max(walls):.2f} s", end="")
-    print(f" ({statistics.median(cpus):.2f} s of CPU time)")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"peak memory of this process: {peak:.2f} GiB")
+    figures = {
+        **{f"{name}, images/s": count / statistics.median(s) for name, s in taken.items()},
+        "of the slower": max(decoding, forward) / predicting,
+        "of both on the same cores": (decoding + forward) / predicting,
+        "first prediction of a process, s": statistics.median(walls),
+        "its processor's seconds": statistics.median(cpus),
+        "peak memory, GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+    results = [{"what": what, "measured": value} for what, value in figures.items()]
+    record.report(arguments.json, "predict", results, ("what", "measured"), list(figures.items()))
 
 
 def _load() -> str:
     return " ".join(f"{value:.1f}" for value in os.getloadavg())
-
-
-def _enlarged(source: Path, target: Path, count: int) -> list[Path]:
-    """Writes `count` images of 600 x 450, from as many files as there are, over and over."""
-    found = sorted(source.rglob("*.jpg"))
-    if not found:
-        raise SystemExit(f"no .jpg under {source}")
-    target.mkdir(parents=True, exist_ok=True)
-    paths = [target / f"ISIC_{number:07d}.jpg" for number in range(count)]
-    for path, original in zip(paths, itertools.cycle(found), strict=False):
-        if not path.exists():
-            image_HWC = cv2.resize(
-                images.decode(original), (600, 450), interpolation=cv2.INTER_CUBIC
-            )
-            path.write_bytes(images.encode_jpeg(image_HWC))
-    return paths
 
 
 def _random_run(work: Path, name: str) -> Path:
@@ -171,18 +157,6 @@ def _first_prediction(
         wall, cpu = map(float, done.stdout.split())
         taken.append((wall, cpu))
     return taken[1:]
-
-
-def _in_turns(functions: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """Median seconds of each, taken in turns so that all meet the same noise."""
-    taken: list[list[float]] = [[] for _ in functions]
-    for number in range(rounds + 1):
-        for function, seconds in zip(functions, taken, strict=True):
-            start = time.perf_counter()
-            function()
-            if number:  # the first compiles, and fills the system's cache of files
-                seconds.append(time.perf_counter() - start)
-    return [statistics.median(seconds) for seconds in taken]
 
 
 def _decode(model: TrainedModel, paths: Sequence[Path]) -> None:

@@ -13,17 +13,18 @@ Prints one table: the median of the rounds, the ratio, and the peak memory of th
 
 import argparse
 import functools
-import itertools
 import resource
 import shutil
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import record
+import turns
 
 from skinjax.config import default_config
 from skinjax.data import dermoscopy, fingerprints, image_store, images, shards, threads
@@ -42,61 +43,51 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the enlarged copies")
     parser.add_argument("--count", type=int, default=2000, help="images (default: 2000)")
     parser.add_argument("--rounds", type=int, default=5, help="of each, in turns (default: 5)")
+    parser.add_argument("--json", default="", help="file for the results")
     arguments = parser.parse_args()
-    paths = _enlarged(arguments.images, arguments.work / "enlarged", arguments.count)
+    paths = turns.enlarged(arguments.images, arguments.work / "enlarged", arguments.count)
 
     print(f"{len(paths)} images of 600 x 450, {threads.available_cores()} cores")
-    print(f"| what | images/s | OpenCV alone | ratio |\n{'|---' * 4}|")
+    results = []
     for encoding in ("jpeg", "raw"):
-        built, bare = _in_turns(
-            functools.partial(_build, paths, arguments.work / "prepared", encoding),
-            functools.partial(_bare, paths, encoding),
+        results.append(
+            _compare(
+                f"verify and build, {SIZE} px, {encoding}",
+                len(paths),
+                functools.partial(_build, paths, arguments.work / "prepared", encoding),
+                functools.partial(_bare, paths, encoding),
+                arguments.rounds,
+            )
+        )
+    chosen = [images.decode(path) for path in paths[:200]]
+    results.append(
+        _compare(
+            "hair removal and CLAHE, one thread",
+            len(chosen),
+            lambda: [dermoscopy.clahe(dermoscopy.remove_hair(image)) for image in chosen],
+            lambda: [_opencv_clahe(_opencv_remove_hair(image)) for image in chosen],
             arguments.rounds,
         )
-        _row(f"verify and build, {SIZE} px, {encoding}", len(paths), built, bare)
-    chosen = [images.decode(path) for path in paths[:200]]
-    ours, alone = _in_turns(
-        lambda: [dermoscopy.clahe(dermoscopy.remove_hair(image)) for image in chosen],
-        lambda: [_opencv_clahe(_opencv_remove_hair(image)) for image in chosen],
-        arguments.rounds,
     )
-    _row("hair removal and CLAHE, one thread", len(chosen), ours, alone)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"\npeak memory of this process: {peak:.2f} GiB")
+    print(f"peak memory of this process: {peak:.2f} GiB")
+    headers = ("what", "images/s", "OpenCV alone", "ratio")
+    rows = [tuple(one.values()) for one in results]
+    record.report(arguments.json, "prepare", results, headers, rows)
 
 
-def _enlarged(source: Path, target: Path, count: int) -> list[Path]:
-    """Writes `count` images of 600 x 450, from as many files as there are, over and over."""
-    found = sorted(source.rglob("*.jpg"))
-    if not found:
-        raise SystemExit(f"no .jpg under {source}")
-    target.mkdir(parents=True, exist_ok=True)
-    paths = [target / f"ISIC_{number:07d}.jpg" for number in range(count)]
-    for path, original in zip(paths, itertools.cycle(found), strict=False):
-        if not path.exists():
-            image_HWC = cv2.resize(
-                images.decode(original), (600, 450), interpolation=cv2.INTER_CUBIC
-            )
-            path.write_bytes(images.encode_jpeg(image_HWC))
-    return paths
-
-
-def _in_turns(
-    one: Callable[[], object], other: Callable[[], object], rounds: int
-) -> tuple[float, float]:
-    """Median seconds of each, taken in turns so that both meet the same noise."""
-    one(), other()
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for function, taken in zip((one, other), seconds, strict=True):
-            start = time.perf_counter()
-            function()
-            taken.append(time.perf_counter() - start)
-    return statistics.median(seconds[0]), statistics.median(seconds[1])
-
-
-def _row(what: str, count: int, ours: float, bare: float) -> None:
-    print(f"| {what} | {count / ours:.0f} | {count / bare:.0f} | {bare / ours:.3f} |", flush=True)
+def _compare(
+    what: str, count: int, ours: Callable[[], object], bare: Callable[[], object], rounds: int
+) -> dict[str, Any]:
+    """Images per second of both, in turns, and the median ratio."""
+    taken = turns.in_turns({"ours": ours, "bare": bare}, rounds)
+    pairs = zip(taken["bare"], taken["ours"], strict=True)
+    return {
+        "what": what,
+        "images_per_s": count / statistics.median(taken["ours"]),
+        "opencv_per_s": count / statistics.median(taken["bare"]),
+        "ratio": statistics.median(bare / ours for bare, ours in pairs),
+    }
 
 
 def _build(paths: Sequence[Path], folder: Path, encoding: str) -> None:

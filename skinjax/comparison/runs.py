@@ -16,7 +16,7 @@ _MOST_BYTES = 16 << 20  # of a run's JSON files
 # Settings of paths, speed and logging: runs that differ in these alone are the same.
 _WITHOUT_EFFECT = (
     *("data.raw_dir", "data.prepared_dir", "data.directory", "data.cache"),
-    *("data.num_threads", "data.num_workers", "evaluate.batch_size"),
+    *("data.num_threads", "data.num_workers", "data.on_device", "evaluate.batch_size", "profile"),
     *("log.", "parallel.", "checkpoint.keep_best", "checkpoint.every_steps", "model.remat"),
 )
 _LOSSLESS = ("raw", "png")  # of `data.encoding`

@@ -1,7 +1,8 @@
 """From a published data set to a prepared one on disk: read, decode once, group, split, write."""
 
 import csv
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,17 @@ from skinjax.data.prepared import (
 )
 from skinjax.data.preprocess import Preprocess
 from skinjax.data.records import LeftOut, Reading, Record
+from skinjax.data.rows import Rows
 from skinjax.errors import InputError
 
 # The fields of config.data that say nothing about the result: where things lie, and reading.
 _NOT_SHAPING = (
     "raw_dir", "prepared_dir", "directory", "table", "split_file",
-    "train_on", "balance", "cache", "num_threads", "num_workers",
+    "train_on", "balance", "cache", "on_device", "num_threads", "num_workers",
 )  # fmt: skip
+
+
+_FACTS = ("reason", "height", "width", "mode")  # of a file, that say whether and what is used
 
 
 # What comes from data.directory even where the config has a value of its own.
@@ -81,7 +86,7 @@ def prepare(
         "format_version": FORMAT_VERSION,
         "images": store.fingerprint,
         "settings": settings(data),
-        "records": [record_row(record) for record in records],
+        "records": (record_row(record) for record in records),
         "left_out": [(row.image_id, row.reason) for row in reading.left_out],
         "tables": [fingerprints.hash_file(path) for path in reading.tables],
         "split_file": data.split_file and fingerprints.hash_file(Path(data.split_file)),
@@ -244,14 +249,22 @@ def _build_split(
     fingerprint: str,
 ) -> None:
     """Fills `directory`, which gets its own name when everything is in it."""
-    facts = store.facts()
-    broken = shards.left_out(facts)
+    # Each for itself: of many records, the hashes are most of what is known of their files.
+    near = []
+    if data.near_duplicates:
+        near = duplicates.near([one.perceptual_hash for one in store.read_facts()])
+    facts = Rows(_FACTS, ([getattr(one, name) for name in _FACTS] for one in store.read_facts()))
+    reason_N = facts.column("reason")
+    broken = [
+        LeftOut(record.image_id, reason)
+        for record, reason in zip(records, reason_N, strict=True)
+        if reason
+    ]
     for row in broken:
         logging.warning("left out %s: %s", row.image_id, row.reason)
     # Broken files are no copies of each other, though many are empty alike.
-    digest_N = ["" if one.reason else digest for one, digest in zip(facts, digests, strict=True)]
+    digest_N = ["" if reason else of for reason, of in zip(reason_N, digests, strict=True)]
     copies = duplicates.exact(digest_N)
-    near = duplicates.near([one.perceptual_hash for one in facts]) if data.near_duplicates else []
     group_N = _group_names(records, digest_N, near)
     split_N, unsplit = splits.from_config(records, group_N, data, reading.classes)
     if data.strict:
@@ -265,28 +278,25 @@ def _build_split(
     first_reasons = {row.image_id: row for row in reversed([*broken, *unsplit, *dropped])}
     left_out = [*reading.left_out, *reversed(first_reasons.values())]
 
-    position_N = np.cumsum([not one.reason for one in facts]) - 1
-    rows = [
-        {
-            **record_row(record),
-            "split": str(split),
-            "group": group,
-            "label": reading.classes[record.label],
-            "height": one.height,
-            "width": one.width,
-            "mode": one.mode,
-            "position": int(position),
-        }
-        for record, split, group, one, position in zip(
-            records, split_N, group_N, facts, position_N, strict=True
-        )
-        if record.image_id not in first_reasons
-    ]
-    if not rows:
+    used_N = np.array([record.image_id not in first_reasons for record in records], dtype=bool)
+    if not used_N.any():
         raise InputError(
             f"none of {len(records)} images is left; the first went because: {left_out[0].reason}"
         )
-    rows.sort(key=lambda row: (splits.SPLITS.index(row["split"]), row["position"]))
+    position_N = np.cumsum([not reason for reason in reason_N]) - 1
+
+    def row_of(index: int) -> dict[str, Any]:
+        record = records[index]
+        known = record_row(record) | {"label": reading.classes[record.label]}
+        known |= {"split": str(split_N[index]), "group": group_N[index]}
+        return known | facts[index] | {"position": int(position_N[index])}
+
+    # By split, and in each as the images lie in the store.
+    order = [np.flatnonzero(used_N & (split_N == name)).tolist() for name in splits.SPLITS]
+    rows = Rows(
+        RECORD_COLUMNS,
+        ([row[name] for name in RECORD_COLUMNS] for row in map(row_of, itertools.chain(*order))),
+    )
     wanted = splits.wanted_fractions(records, data)
     _write_rows(directory, rows, reading.classes, wanted)
     report = data_report.compute(data, reading, rows, left_out, records, copies, near)
@@ -305,7 +315,7 @@ def _build_split(
 
 def _write_rows(
     directory: Path,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Rows,
     classes: Sequence[str],
     wanted: Sequence[float] | None,
 ) -> None:
@@ -314,12 +324,13 @@ def _write_rows(
         writer = csv.DictWriter(file, RECORD_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    columns = {name: rows.column(name) for name in RECORD_COLUMNS}
     splits.write_split_csv(
         directory / "split.csv",
         *(columns[name] for name in ("image_id", "lesion_id", "label", "split")),
     )
-    label_N = np.array([classes.index(name) for name in columns["label"]])
+    index = {name: number for number, name in enumerate(classes)}
+    label_N = np.array([index[name] for name in columns["label"]])
     split_N = np.array(columns["split"])
     splits.check_no_leak(columns["group"], split_N)
     splits.check_train_classes(label_N, split_N, classes)

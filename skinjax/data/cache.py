@@ -3,14 +3,14 @@
 import functools
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
 from tqdm import tqdm
 
-from skinjax.data import pipeline, staging, threads
+from skinjax.data import pipeline, shard_reader, staging, threads
 from skinjax.errors import InputError
 
 _IMAGES = "images.npy"
@@ -66,6 +66,16 @@ class CachedSource:
 
     def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[dict[str, Any]]:
         return [self[index] for index in indices]
+
+    def load(self, indices: Sequence[int]) -> pipeline.Batch:
+        """Image and label of these records, copied out of the files."""
+        index_B = np.asarray(indices, np.int64)
+        if len(index_B) and not 0 <= index_B.min() <= index_B.max() < len(self):
+            raise IndexError(f"indices {index_B.min()} to {index_B.max()} of {len(self)} images")
+        image_BHWC = shard_reader.aligned_empty((len(index_B), *self._shape[1:]))
+        # Of the modes, "raise" would copy twice.
+        np.take(self._image_NHWC, index_B, axis=0, out=image_BHWC, mode="clip")
+        return {"image": image_BHWC, "label": self._label_N[index_B]}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self._path, "shape": self._shape}

@@ -115,6 +115,7 @@ def near(hash_N: Sequence[str]) -> list[tuple[int, int]]:
         return []
     view_MB = _views(firsts)
     image_M = np.repeat(np.fromiter(firsts.values(), np.int64), 2)
+    firsts.clear()
     told_M = view_MB.any(axis=1)  # nothing but zeros is a middle without contrast
     task = functools.partial(_pairs, view_MB[told_M], image_M[told_M])
     neighbours = (0, *(1 << bit for bit in range(_BANDS)))

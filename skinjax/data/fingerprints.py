@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,32 @@ _FileState = tuple[str, int, int]
 
 
 def combine(content: Mapping[str, Any]) -> str:
-    """SHA-256 over anything that JSON can write, in 64 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    """SHA-256 over anything that JSON can write, in 64 hexadecimal digits.
+
+    A value may also be an iterator, which stands for the list of what it yields: of many records
+    neither the list nor its text is then ever held as a whole.
+    """
+    digest = hashlib.sha256()
+    opening = "{"
+    for name in sorted(content):
+        digest.update(f"{opening}{json.dumps(name)}: ".encode())
+        for text in _pieces(content[name]):
+            digest.update(text.encode())
+        opening = ", "
+    digest.update(b"}" if content else b"{}")
+    return digest.hexdigest()
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """The text of `json.dumps(value, sort_keys=True)`, in parts."""
+    if not isinstance(value, Iterator):
+        yield json.dumps(value, sort_keys=True)
+        return
+    separator = "["
+    for item in value:
+        yield separator + json.dumps(item, sort_keys=True)
+        separator = ", "
+    yield "]" if separator == ", " else "[]"
 
 
 def hash_images(records: Sequence[Record], cache: Path) -> list[str]:

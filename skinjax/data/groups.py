@@ -42,8 +42,13 @@ def join(
 def _edges(key_N: Sequence[str]) -> np.ndarray:
     """From each record to the first with its key: int64 (E, 2)."""
     first: dict[str, int] = {}
-    seen = [(first.setdefault(key, index), index) for index, key in enumerate(key_N) if key]
-    return np.array(seen, dtype=np.int64).reshape(-1, 2)
+    from_N = np.fromiter(
+        (first.setdefault(key, index) if key else -1 for index, key in enumerate(key_N)),
+        np.int64,
+        len(key_N),
+    )
+    to_E = np.flatnonzero(from_N >= 0)
+    return np.stack([from_N[to_E], to_E], axis=1)
 
 
 def names(group_N: np.ndarray, id_N: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,12 @@ class ImageStore:
 
     def facts(self) -> list[shards.ImageFacts]:
         """What is known of each record's file, in their order; also of those left out."""
-        return [
-            one
-            for path in sorted(self.directory.glob(shards.FACTS_PATTERN))
-            for one in shards.read_facts(path)
-        ]
+        return list(self.read_facts())
+
+    def read_facts(self) -> Iterator[shards.ImageFacts]:
+        """The same one by one, for a large store."""
+        for path in sorted(self.directory.glob(shards.FACTS_PATTERN)):
+            yield from shards.read_facts(path)
 
 
 def build(
@@ -68,10 +69,10 @@ def build(
     fingerprint = fingerprints.combine(
         {
             "settings": settings,
-            "images": [
+            "images": (
                 (record.image_id, record.label, digest)
                 for record, digest in zip(records, digests, strict=True)
-            ],
+            ),
         }
     )
     directory = folder / fingerprint[:12]
@@ -182,20 +183,20 @@ def _finish(
     for path in directory.iterdir():  # what a killed run was writing
         if path.name.startswith("."):
             path.unlink()
-    by_shard = [list(shards.read_facts(directory / shard.facts_name)) for shard in planned]
-    lengths = [sum(not one.reason for one in facts) for facts in by_shard]
+    lengths, good = [], []
+    for shard in planned:
+        facts = shards.read_facts(directory / shard.facts_name)
+        usable = [
+            record for record, one in zip(shard.records, facts, strict=True) if not one.reason
+        ]
+        lengths.append(len(usable))
+        good += usable
     shards.write_metadata(directory, planned, lengths, spec)
-    good = [
-        record
-        for shard, facts in zip(planned, by_shard, strict=True)
-        for record, one in zip(shard.records, facts, strict=True)
-        if not one.reason
-    ]
     if not good:
-        first = by_shard[0][0]
+        first = next(shards.read_facts(directory / planned[0].facts_name))
         raise InputError(
-            f"none of {sum(map(len, by_shard))} images can be used; the first is {first.image_id},"
-            f" which {first.reason}"
+            f"none of {sum(len(shard.records) for shard in planned)} images can be used; the first"
+            f" is {first.image_id}, which {first.reason}"
         )
     _copy_samples(directory / _SAMPLES, good)
     write_manifest(

@@ -83,6 +83,19 @@ def decode_checked(header: image_headers.Header, min_side: int = 1) -> Decoded:
     return Decoded(_upright(image_HWC, header.orientation), header.mode, header.orientation > 1)
 
 
+def decode_own(data: bytes, target_HWC: np.ndarray) -> None:
+    """Decodes what `encode_jpeg` or `encode_png` wrote into an array of its size.
+
+    Raises:
+      InputError: the data are broken, or of another size.
+    """
+    image_HWC = cv2.imdecode(np.frombuffer(data, np.uint8), _DECODING)
+    if image_HWC is None or image_HWC.shape != target_HWC.shape:
+        found = "OpenCV can't decode it" if image_HWC is None else f"shape {image_HWC.shape}"
+        raise InputError(f"{found}, expected an image of shape {target_HWC.shape}")
+    target_HWC[...] = image_HWC
+
+
 def _upright(image_HWC: np.ndarray, orientation: int) -> np.ndarray:
     """Undoes EXIF's orientation, which says where the stored first row and column belong."""
     if orientation == 1:

@@ -3,7 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -28,6 +28,15 @@ class Source(Protocol):
     def __getitem__(self, index: Any, /) -> dict[str, Any]: ...
 
     def __getitems__(self, indices: Sequence[int], /) -> Sequence[dict[str, Any]]: ...
+
+
+@runtime_checkable
+class BatchSource(Source, Protocol):
+    """A source that can put records together by itself, which saves a copy of each image."""
+
+    def load(self, indices: Sequence[int], /) -> Batch:
+        """Image, label and, where there is any, metadata, each of all records in one new array."""
+        ...
 
 
 def train_dataset(
@@ -61,7 +70,7 @@ def train_dataset(
     steps_per_epoch(len(source), batch_size)
     if seed < 0:
         raise InputError(f"seed is {seed}; it must be 0 or more")
-    sample = _sampler(len(source), batch_size, seed, label_N, balance)
+    sample = sampler(len(source), batch_size, seed, label_N, balance)
     # Not `repeat()`: the batch number has to reach `sample` whole, and sys.maxsize is also the
     # length that Grain gives to an endless dataset.
     dataset = (
@@ -160,7 +169,7 @@ def _check_metadata(metadata_BM: np.ndarray, batch_size: int) -> None:
         )
 
 
-def _sampler(
+def sampler(
     num_records: int, batch_size: int, seed: int, label_N: np.ndarray | None, balance: float
 ) -> Callable[[int], np.ndarray]:
     """The one place where the order is decided: the records of a batch from its number."""
@@ -193,13 +202,19 @@ def _process_slice(index_B: np.ndarray, *, index: int, count: int) -> np.ndarray
     return index_B[index * size : (index + 1) * size]
 
 
-def _load(source: Source, index_B: np.ndarray) -> Batch:
-    records = source.__getitems__(index_B.tolist())
+def load(source: Source, indices: Sequence[int]) -> Batch:
+    """The records of a batch: image, label and, where the source has it, metadata.
+
+    Raises:
+      InputError: the records don't make a batch.
+    """
+    if isinstance(source, BatchSource):
+        return source.load(indices)
+    records = source.__getitems__(indices)
     label_B = np.asarray([record["label"] for record in records])
     batch = {
         "image": _stack(records, "image"),
         "label": label_B.astype(np.int32, casting="same_kind"),
-        "mask": np.ones(len(records), np.bool_),
     }
     num_metadata = sum("metadata" in record for record in records)
     if 0 < num_metadata < len(records):
@@ -208,6 +223,10 @@ def _load(source: Source, index_B: np.ndarray) -> Batch:
             "none (a missing value is encoded, not left out)"
         )
     return batch | {"metadata": _stack(records, "metadata")} if num_metadata else batch
+
+
+def _load(source: Source, index_B: np.ndarray) -> Batch:
+    return load(source, index_B.tolist()) | {"mask": np.ones(len(index_B), np.bool_)}
 
 
 def _stack(records: Sequence[dict[str, Any]], key: str) -> np.ndarray:

@@ -1,16 +1,19 @@
 """A prepared data set on disk: images by index, and a table of what is known of each."""
 
+import contextlib
 import csv
+import itertools
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
 
-from skinjax.data import cache, image_store, shards, splits
+from skinjax.data import cache, image_store, pipeline, shards, splits
 from skinjax.data.metadata import Encoder
+from skinjax.data.rows import Rows
 from skinjax.errors import InputError
 
 FORMAT_VERSION = 2
@@ -19,6 +22,15 @@ RECORD_COLUMNS = (
     "split", "image_id", "lesion_id", "patient_id", "group", "age", "sex", "site", "source",
     "label", "height", "width", "mode", "position",
 )  # fmt: skip
+
+
+# What isn't text.
+_TYPES: dict[str, Callable[[str], Any]] = {
+    "age": lambda text: float(text) if text else None,
+    "height": int,
+    "width": int,
+}
+_CHUNK = 4096  # rows of metadata that are encoded at a time
 
 
 @dataclass(frozen=True)
@@ -58,34 +70,66 @@ class PreparedDataset:
         images: Any = ImageSource(self.store)
         if cached:
             images = cache.cached(images, self.store / "decoded", self.image_size)
-        rows = self._rows(names)
-        subset = Subset(images, np.array([int(row["position"]) for row in rows]))
+        subset = Subset(images, self._numbers(names, "position", int, np.int64))
         if encoder is None:
             return subset
-        return WithMetadata(subset, encoder.encode([_typed(row) for row in rows]))
+        return WithMetadata(subset, self._encoded(names, encoder))
 
     def labels(self, names: Sequence[str]) -> np.ndarray:
         """Class of each image of `source(names)`: int32 (N,)."""
         index = {name: number for number, name in enumerate(self.classes)}
-        return np.array([index[row["label"]] for row in self._rows(names)], np.int32)
+        return self._numbers(names, "label", index.__getitem__, np.int32)
 
-    def table(self, name: str) -> list[dict[str, Any]]:
-        """What is known of each image of a split: one row per image, in `source((name,))`'s order.
+    def table(self, *names: str, columns: Sequence[str] = RECORD_COLUMNS) -> Rows:
+        """What is known of each image of these splits: one row per image, as `source(names)`'s.
 
-        Keys: image_id, lesion_id, patient_id, group (what is never parted), split, age (years, or
-        None), sex, site, source, label (the class's name), height and width (pixels) and mode of
-        the file as published. Unknown text is ''.
+        Of the columns image_id, lesion_id, patient_id, group (what is never parted), split, age
+        (years, or None), sex, site, source, label (the class's name), height and width (pixels) and
+        mode of the file as published, and position among the images of the store. Unknown text is
+        ''.
+
+        Raises:
+          InputError: an unknown split, or one named twice.
         """
-        return [_typed(row) for row in self._rows((name,))]
-
-    def _rows(self, names: Sequence[str]) -> list[dict[str, str]]:
+        # Of several splits each is read by itself, in their order, so that none is kept twice.
         _check_splits(names)
-        by_split: dict[str, list[dict[str, str]]] = {name: [] for name in names}
+        return Rows(columns, (row for name in names for row in self._typed(name, columns)))
+
+    def _numbers(
+        self, names: Sequence[str], column: str, convert: Callable[[str], int], dtype: type
+    ) -> np.ndarray:
+        """A column of the splits as numbers: dtype (N,), with no more memory than that."""
+        _check_splits(names)
+        parts: list[np.ndarray] = [
+            np.fromiter((convert(text) for (text,) in self._lines(name, (column,))), dtype)
+            for name in names
+        ]
+        return np.concatenate(parts)
+
+    def _encoded(self, names: Sequence[str], encoder: Encoder) -> np.ndarray:
+        """The metadata of the splits: float32 (N, M)."""
+        columns = [feature.name for feature in encoder.features]
+        parts = [np.empty((0, len(encoder.names)), np.float32)]
+        for name in names:
+            values = self._typed(name, columns)
+            while chunk := list(itertools.islice(values, _CHUNK)):
+                parts.append(encoder.encode(Rows(columns, chunk)))
+        return np.concatenate(parts)
+
+    def _typed(self, name: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        convert = [_TYPES.get(column, str) for column in columns]
+        for texts in self._lines(name, columns):
+            yield tuple(of(text) for of, text in zip(convert, texts, strict=True))
+
+    def _lines(self, name: str, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """Some columns of a split's rows in `records.csv`."""
         with (self.directory / "records.csv").open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if row["split"] in by_split:
-                    by_split[row["split"]].append(row)
-        return [row for of_split in by_split.values() for row in of_split]
+            lines = csv.reader(file)
+            header = next(lines, [])
+            split, places = header.index("split"), [header.index(column) for column in columns]
+            for line in lines:
+                if line[split] == name:
+                    yield tuple(line[place] for place in places)
 
 
 class ImageSource:
@@ -107,17 +151,28 @@ class ImageSource:
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[dict[str, Any]]:
-        try:
+        with self._explained():
             examples = self._examples().__getitems__([index.__index__() for index in indices])
+        return [
+            {"image": example["image"], "label": np.int32(example["label"])} for example in examples
+        ]
+
+    def load(self, indices: Sequence[int]) -> pipeline.Batch:
+        """Image and label of these records; see `pipeline.BatchSource`."""
+        with self._explained():
+            return self._examples().load(indices)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Says what is wrong where the shards can't be read."""
+        try:
+            yield
         except (OSError, RuntimeError, ValueError) as error:  # TFDS's, ArrayRecord's, Riegeli's
             why = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise InputError(
                 f"the prepared images in {self._directory} can't be read ({why}): the folder is"
                 " gone or damaged since; restore it, or prepare it again with the same command"
             ) from error
-        return [
-            {"image": example["image"], "label": np.int32(example["label"])} for example in examples
-        ]
 
     def _examples(self) -> Any:
         with self._lock:
@@ -147,11 +202,17 @@ class Subset:
 
     def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[dict[str, Any]]:
         wanted = [index.__index__() for index in indices]
-        if not wanted:
-            return []
+        return self._source.__getitems__(self._positions(wanted)) if wanted else []
+
+    def load(self, indices: Sequence[int]) -> pipeline.Batch:
+        """These records in one array each; see `pipeline.BatchSource`."""
+        return pipeline.load(self._source, self._positions(indices))
+
+    def _positions(self, wanted: Sequence[int]) -> list[int]:
         if min(wanted) < 0 or max(wanted) >= len(self):
             raise IndexError(f"indices from {min(wanted)} to {max(wanted)} of {len(self)} images")
-        return self._source.__getitems__(self._position_N[wanted].tolist())
+        positions: list[int] = self._position_N[wanted].tolist()
+        return positions
 
 
 class WithMetadata:
@@ -177,6 +238,10 @@ class WithMetadata:
             for record, i in zip(records, wanted, strict=True)
         ]
 
+    def load(self, indices: Sequence[int]) -> pipeline.Batch:
+        """These records in one array each; see `pipeline.BatchSource`."""
+        return pipeline.load(self._source, indices) | {"metadata": self._metadata_NM[indices]}
+
 
 def open_prepared(directory: Path) -> PreparedDataset:
     """Opens what `prepare` built, by its folder alone.
@@ -199,15 +264,6 @@ def open_prepared(directory: Path) -> PreparedDataset:
         counts={name: tuple(counts) for name, counts in manifest["counts"].items()},
         settings=manifest["settings"],
     )
-
-
-def _typed(row: dict[str, str]) -> dict[str, Any]:
-    return {
-        **row,
-        "age": float(row["age"]) if row["age"] else None,
-        "height": int(row["height"]),
-        "width": int(row["width"]),
-    }
 
 
 def _find(directory: Path) -> Path:

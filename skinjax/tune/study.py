@@ -38,8 +38,8 @@ _DEATHS = 3  # so many workers may die with a trial between two of its evaluatio
 _BUSY = 120  # seconds that SQLite waits for another worker
 # What may differ between workers and starts: paths, speed and logging.
 _PER_WORKER = (
-    "data.raw_dir", "data.prepared_dir", "data.directory", "data.cache", "data.num_", "log.",
-    "parallel.",
+    "data.raw_dir", "data.prepared_dir", "data.directory", "data.cache", "data.num_",
+    "data.on_device", "log.", "parallel.", "profile",
 )  # fmt: skip
 
 

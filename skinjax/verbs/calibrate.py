@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
+from skinjax.verbs.arguments import DISCLAIMER, add_moved_data, add_run, refuse, start_jax
 
 SUMMARY = "calibrate a checkpoint's probabilities"
 DESCRIPTION = (
@@ -21,10 +21,7 @@ _SHOWN = {
 
 def add_flags(verb: argparse.ArgumentParser) -> None:
     """Adds the flags of the verb."""
-    verb.add_argument("--workdir", required=True, metavar="DIR", help="that was trained in")
-    verb.add_argument(
-        "--checkpoint", default="best", metavar="best|latest|STEP", help="which (default: best)"
-    )
+    add_run(verb)
     verb.add_argument(
         "--method",
         default="temperature",
@@ -35,11 +32,7 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--no_unknown", action="store_true", help="leave out the score of unlike images"
     )
-    for name in ("raw_dir", "prepared_dir"):
-        verb.add_argument(
-            f"--{name}", metavar="DIR", help=f"in place of the run's data.{name}, if it has moved"
-        )
-    verb.add_argument("--data", metavar="DIR", help="the prepared data set, if it has moved")
+    add_moved_data(verb)
 
 
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:

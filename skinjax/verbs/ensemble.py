@@ -3,7 +3,14 @@
 import argparse
 from collections.abc import Sequence
 
-from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
+from skinjax.verbs.arguments import (
+    DISCLAIMER,
+    add_checkpoint,
+    add_moved_data,
+    add_num_resamples,
+    refuse,
+    start_jax,
+)
 
 SUMMARY = "combine the predictions of several runs"
 DESCRIPTION = (
@@ -35,27 +42,15 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="that greedy chooses by (default: balanced_accuracy)",
     )
-    verb.add_argument(
-        "--checkpoint", default="best", metavar="best|latest|STEP", help="of each (default: best)"
-    )
+    add_checkpoint(verb, "of each")
     verb.add_argument(
         "--tta",
         default="none",
         metavar="none|flips|crops",
         help="test-time augmentation of each member (default: none)",
     )
-    for name in ("raw_dir", "prepared_dir"):
-        verb.add_argument(
-            f"--{name}", metavar="DIR", help=f"in place of the runs' data.{name}, if it has moved"
-        )
-    verb.add_argument("--data", metavar="DIR", help="the prepared data set, if it has moved")
-    verb.add_argument(
-        "--num_resamples",
-        type=int,
-        default=2000,
-        metavar="N",
-        help="of the bootstrap behind the intervals; 0 is none (default: 2000)",
-    )
+    add_moved_data(verb, "the runs'")
+    add_num_resamples(verb)
 
 
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:

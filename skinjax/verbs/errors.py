@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
+from skinjax.verbs.arguments import DISCLAIMER, add_moved_data, refuse, start_jax
 
 SUMMARY = "show what a model gets wrong"
 DESCRIPTION = (
@@ -22,11 +22,7 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--num", type=int, default=12, metavar="N", help="cases of each kind (default: 12)"
     )
-    for name in ("raw_dir", "prepared_dir"):
-        verb.add_argument(
-            f"--{name}", metavar="DIR", help=f"in place of the run's data.{name}, if it has moved"
-        )
-    verb.add_argument("--data", metavar="DIR", help="the prepared data set, if it has moved")
+    add_moved_data(verb)
 
 
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:

@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skinjax.errors import InputError
-from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
+from skinjax.verbs.arguments import (
+    DISCLAIMER,
+    add_moved_data,
+    add_num_resamples,
+    add_run,
+    refuse,
+    start_jax,
+)
 
 SUMMARY = "evaluate a checkpoint on a split, or on another data set"
 DESCRIPTION = (
@@ -19,19 +26,11 @@ _EXTERNAL = ("dataset", "mapping", "name")
 
 def add_flags(verb: argparse.ArgumentParser) -> None:
     """Adds the flags of the verb."""
-    verb.add_argument("--workdir", required=True, metavar="DIR", help="that was trained in")
-    verb.add_argument(
-        "--checkpoint", default="best", metavar="best|latest|STEP", help="which (default: best)"
-    )
+    add_run(verb)
     verb.add_argument("--split", metavar="train|val|test", help="which (default: test)")
-    for name in ("raw_dir", "prepared_dir"):
-        verb.add_argument(
-            f"--{name}", metavar="DIR", help=f"in place of the run's data.{name}, if it has moved"
-        )
-    verb.add_argument(
-        "--data",
-        metavar="DIR",
-        help="the run's own prepared data set, if it has moved; any other is an external test",
+    add_moved_data(
+        verb,
+        data="the run's own prepared data set, if it has moved; any other is an external test",
     )
     verb.add_argument(
         "--dataset", metavar="NAME", help="external test: which published layout --data has"
@@ -48,13 +47,7 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
         metavar="none|flips|crops",
         help="test-time augmentation: the mean over 8 flips and rotations, or 3 x 3 crops",
     )
-    verb.add_argument(
-        "--num_resamples",
-        type=int,
-        default=2000,
-        metavar="N",
-        help="of the bootstrap behind the intervals; 0 is none (default: 2000)",
-    )
+    add_num_resamples(verb)
     verb.add_argument(
         "--batch_size",
         type=int,

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
+from skinjax.verbs.arguments import DISCLAIMER, add_run, refuse, start_jax
 
 SUMMARY = "show what in images speaks for a class"
 DESCRIPTION = (
@@ -14,10 +14,7 @@ DESCRIPTION = (
 
 def add_flags(verb: argparse.ArgumentParser) -> None:
     """Adds the flags of the verb."""
-    verb.add_argument("--workdir", required=True, metavar="DIR", help="of the trained model")
-    verb.add_argument(
-        "--checkpoint", default="best", metavar="best|latest|STEP", help="which (default: best)"
-    )
+    add_run(verb)
     verb.add_argument(
         "--images", required=True, nargs="+", action="extend", metavar="FILE|FOLDER|GLOB",
         help="JPEG or PNG; folders with all below them",

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
+from skinjax.verbs.arguments import DISCLAIMER, add_run, refuse, start_jax
 
 SUMMARY = "write a checkpoint as StableHLO, ONNX or safetensors"
 DESCRIPTION = (
@@ -17,16 +17,13 @@ DESCRIPTION = (
 
 def add_flags(verb: argparse.ArgumentParser) -> None:
     """Adds the flags of the verb."""
-    verb.add_argument("--workdir", required=True, metavar="DIR", help="that was trained in")
+    add_run(verb)
     verb.add_argument("--format", required=True, metavar="stablehlo|onnx|safetensors", help="which")
     verb.add_argument(
         "--output", required=True, metavar="FILE_OR_DIR",
         help="the file to write, or a folder for model.stablehlo, model.onnx, or"
         " model.safetensors with timm's config.json",
     )  # fmt: skip
-    verb.add_argument(
-        "--checkpoint", default="best", metavar="best|latest|STEP", help="which (default: best)"
-    )
     verb.add_argument(
         "--dtype", default="float32", metavar="float32|bfloat16|float16",
         help="of the weights in the file; they are computed with in float32 (default: float32)",

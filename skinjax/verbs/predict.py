@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skinjax.errors import InputError, StoppedError
-from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
+from skinjax.verbs.arguments import DISCLAIMER, add_prediction, add_run, refuse, start_jax
 
 if TYPE_CHECKING:  # they would import JAX
     from skinjax.predict import Prediction, Predictor
@@ -28,7 +28,7 @@ DESCRIPTION = (
 
 def add_flags(verb: argparse.ArgumentParser) -> None:
     """Adds the flags of the verb."""
-    verb.add_argument("--workdir", required=True, metavar="DIR", help="that was trained in")
+    add_run(verb)
     verb.add_argument(
         "--images",
         required=True,
@@ -39,17 +39,7 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--output", required=True, metavar="FILE.csv", help="the table; one that is there is lost"
     )
-    verb.add_argument(
-        "--checkpoint", default="best", metavar="best|latest|STEP", help="which (default: best)"
-    )
-    verb.add_argument(
-        "--metadata",
-        metavar="FILE.csv",
-        help="image, age, sex and site, for a model with patient metadata; what is missing may be",
-    )
-    verb.add_argument(
-        "--batch_size", type=int, default=32, metavar="N", help="images at once (default: 32)"
-    )
+    add_prediction(verb)
     verb.add_argument(
         "--no_calibration",
         action="store_true",

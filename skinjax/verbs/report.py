@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from skinjax.errors import InputError
-from skinjax.verbs.arguments import DISCLAIMER, refuse
+from skinjax.verbs.arguments import DISCLAIMER, add_num_resamples, refuse
 
 SUMMARY = "write the report on a trained model, and its model card"
 DESCRIPTION = (
@@ -34,10 +34,7 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
         "--split", default="test", metavar="NAME", help="that the figures are of (default: test)"
     )
     verb.add_argument("--output", metavar="DIR", help="default: report/ in the folder given")
-    verb.add_argument(
-        "--num_resamples", type=int, default=2000, metavar="N",
-        help="of the bootstrap; 0 for no intervals (default: 2000)",
-    )  # fmt: skip
+    add_num_resamples(verb)
 
 
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skinjax.errors import InputError
-from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
+from skinjax.verbs.arguments import DISCLAIMER, add_prediction, add_run, refuse, start_jax
 
 if TYPE_CHECKING:  # it would import JAX
     from skinjax.predict import Prediction
@@ -24,7 +24,7 @@ _EXAMPLES = 5  # files that a message names
 
 def add_flags(verb: argparse.ArgumentParser) -> None:
     """Adds the flags of the verb."""
-    verb.add_argument("--workdir", required=True, metavar="DIR", help="that was trained in")
+    add_run(verb)
     verb.add_argument(
         "--images",
         required=True,
@@ -37,22 +37,12 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
         "--output", required=True, metavar="FILE.csv", help="the submission; one there is lost"
     )
     verb.add_argument(
-        "--checkpoint", default="best", metavar="best|latest|STEP", help="which (default: best)"
-    )
-    verb.add_argument(
         "--mapping",
         default="",
         metavar="FILE",
         help="CSV or JSON, model_class to data_class, for a model of other classes",
     )
-    verb.add_argument(
-        "--metadata",
-        metavar="FILE.csv",
-        help="image, age, sex and site, for a model with patient metadata; what is missing may be",
-    )
-    verb.add_argument(
-        "--batch_size", type=int, default=32, metavar="N", help="images at once (default: 32)"
-    )
+    add_prediction(verb)
 
 
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skinjax.verbs.arguments import DISCLAIMER, refuse, start_jax
+from skinjax.verbs.arguments import DISCLAIMER, add_moved_data, add_run, refuse, start_jax
 
 SUMMARY = "choose the threshold of a decision for a sensitivity or specificity"
 DESCRIPTION = (
@@ -17,10 +17,7 @@ _SHOWN = {"sensitivity": "sensitivity", "specificity": "specificity", "ppv": "PP
 
 def add_flags(verb: argparse.ArgumentParser) -> None:
     """Adds the flags of the verb."""
-    verb.add_argument("--workdir", required=True, metavar="DIR", help="that was trained in")
-    verb.add_argument(
-        "--checkpoint", default="best", metavar="best|latest|STEP", help="which (default: best)"
-    )
+    add_run(verb)
     verb.add_argument(
         "--positive",
         default="",
@@ -31,11 +28,7 @@ def add_flags(verb: argparse.ArgumentParser) -> None:
         verb.add_argument(
             f"--target_{name}", type=float, metavar="SHARE", help=f"{name} to reach, as 0.90"
         )
-    for name in ("raw_dir", "prepared_dir"):
-        verb.add_argument(
-            f"--{name}", metavar="DIR", help=f"in place of the run's data.{name}, if it has moved"
-        )
-    verb.add_argument("--data", metavar="DIR", help="the prepared data set, if it has moved")
+    add_moved_data(verb)
 
 
 def run(arguments: argparse.Namespace, overrides: Sequence[str]) -> None:

@@ -214,3 +214,17 @@ def test_two_at_once_decode_once(tmp_path):
         for found in executor.map(open_one, sources):
             assert_same_records(found, MemorySource())
     assert sum(source.times_N.sum() for source in sources) == 20
+
+
+def test_a_batch_is_copied_out_of_the_file(tmp_path):
+    source = MemorySource()
+    found = cache.cached(source, tmp_path / "cache", 6)
+    batch = found.load([3, 0, 3])
+    assert (batch["image"].dtype, batch["label"].dtype) == (np.uint8, np.int32)
+    np.testing.assert_array_equal(batch["image"], source.image_NHWC[[3, 0, 3]])
+    np.testing.assert_array_equal(batch["label"], source.label_N[[3, 0, 3]])
+    batch["image"][:] = 0  # the caller's own
+    assert_same_records(found, source)
+    for wrong in (-1, 20):
+        with pytest.raises(IndexError, match=f"indices {wrong} to {wrong} of 20 images"):
+            found.load([wrong])

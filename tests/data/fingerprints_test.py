@@ -1,5 +1,6 @@
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -42,6 +43,15 @@ def test_combines_whatever_json_can_write():
     names = [fingerprints.combine({"a": value}) for value in (1, "1", [1], None, 1.5)]
     assert len(set(names)) == 5
     assert fingerprints.combine({"a": 1, "b": 2}) == fingerprints.combine({"b": 2, "a": 1})
+
+
+@pytest.mark.parametrize("items", [[], [1], [{"b": 1, "a": "ä"}, (None, 2.5, "x")]])
+def test_an_iterator_stands_for_its_list(items):
+    content = {"list": items, "a b": {"y": 1, "x": [2]}, "empty": []}
+    expected = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    assert fingerprints.combine(content) == expected
+    assert fingerprints.combine(content | {"list": iter(items)}) == expected
+    assert fingerprints.combine({}) == hashlib.sha256(b"{}").hexdigest()
 
 
 def test_reads_only_what_changed(hashes, raw_dir, monkeypatch):

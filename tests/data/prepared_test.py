@@ -1,5 +1,6 @@
 import json
 import pickle
+import tracemalloc
 from concurrent import futures
 
 import numpy as np
@@ -66,7 +67,7 @@ def encoder(dataset):
 def test_a_source_with_metadata_has_the_rows_of_its_table(dataset, encoder, cached):
     plain = dataset.source(("test", "train"))
     source = dataset.source(("test", "train"), cached=cached, encoder=encoder)
-    expected_NM = encoder.encode(dataset.table("test") + dataset.table("train"))
+    expected_NM = encoder.encode(dataset.table("test", "train"))
     assert len(source) == len(plain) == len(expected_NM)
     order = np.random.default_rng(0).permutation(len(source))
     assert source.__getitems__([]) == []
@@ -142,6 +143,42 @@ def test_labels_and_table_are_in_the_order_of_the_source(dataset):
     assert set(row) == set(prepared.RECORD_COLUMNS)
     assert (row["height"], row["width"], row["mode"]) == (16, 24, "rgb")
     assert row["group"] == row["lesion_id"]
+
+
+def test_a_table_of_some_splits_and_columns(dataset):
+    names, columns = ("test", "train"), ("sex", "age")
+    whole = [row for name in names for row in dataset.table(name)]
+    assert dataset.table(*names) == whole
+    assert dataset.table(*names, columns=columns) == [
+        {name: row[name] for name in columns} for row in whole
+    ]
+
+
+def test_what_training_reads_of_a_record_takes_no_more_memory_than_its_numbers(dataset, encoder):
+    # As many rows as make what is kept stand out from what reading takes at any size.
+    path = dataset.directory / "records.csv"
+    header, *lines = path.read_text().splitlines(keepends=True)
+    copies = 6_000 // len(lines)
+    path.write_text(header + "".join(line * copies for line in lines))
+    count = sum(dataset.counts["train"]) * copies
+
+    def peak(work):
+        tracemalloc.start()
+        kept = work()
+        grown = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return kept, grown / count
+
+    source, of_source = peak(lambda: dataset.source(("train",)))
+    label_N, of_labels = peak(lambda: dataset.labels(("train",)))
+    _, of_rows = peak(lambda: dataset.table("train", columns=("age", "sex", "site")))
+    _, of_metadata = peak(lambda: dataset.source(("train",), encoder=encoder))
+    assert len(source) == len(label_N) == count
+    # A dict for each row would be 1,000 and more; a few tens here are the reader's buffers.
+    assert of_source < 100
+    assert of_labels < 100
+    assert of_rows < 150
+    assert of_metadata < 100 + 3 * 4 * len(encoder.names) + 300  # a chunk of rows, and the numbers
 
 
 def test_a_cached_source_gives_the_same_images(dataset):

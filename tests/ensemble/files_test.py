@@ -10,32 +10,29 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from skinjax import calibration, ensemble, evaluate
 from skinjax.ensemble import files as ensemble_files
 from skinjax.ensemble import tables as ensemble_tables
 from skinjax.errors import InputError
 from skinjax.predictions import read_predictions, write_predictions
-from skinjax.train import train
 from skinjax.verbs import ensemble as verb
 
 
 @pytest.fixture(scope="module")
-def evaluated_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("ensemble") / "run"
+def evaluated_once(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose validation and test split were evaluated, without a report."""
+    run = Path(shutil.copytree(trained_once, tmp_path_factory.mktemp("ensemble") / "run"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("skinjax.report.write_evaluation", lambda *_, **__: None)
+        evaluate.evaluate(run, num_resamples=0)
+    return run
 
 
 @pytest.fixture
-def runs(
-    config: ConfigDict, evaluated_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> list[Path]:
-    """Three runs: copies of one of a step, of which two are told other predictions."""
+def runs(evaluated_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Three runs: copies of one of an epoch, of which two are told other predictions."""
     monkeypatch.setattr("skinjax.report.write_evaluation", lambda *_, **__: None)
-    if not (evaluated_once / "evaluation" / "test" / "metrics.json").exists():
-        config.epochs = 1
-        train(config, evaluated_once)
-        evaluate.evaluate(evaluated_once, num_resamples=0)
     workdirs = [tmp_path / name for name in ("a", "b", "c")]
     for seed, workdir in enumerate(workdirs):
         shutil.copytree(evaluated_once, workdir)

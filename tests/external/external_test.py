@@ -36,11 +36,13 @@ from skinjax.data import builder, images, labels
 from skinjax.errors import InputError
 from skinjax.external import data as external_data
 from skinjax.external import report as external_report
-from skinjax.external import seen_images
+from skinjax.external import seen_images, selection
 from skinjax.predict import outputs
 from skinjax.predictions import read_predictions
 from skinjax.train import train
 from skinjax.verbs import submit as submit_verb
+
+pytestmark = pytest.mark.usefixtures("fast_compilation")
 
 HAM = labels.HAM10000_CLASSES
 
@@ -171,7 +173,7 @@ def test_the_official_test_set_gives_what_evaluate_gives_for_its_images(
 
 def test_what_was_trained_on_is_left_out_by_id(run, synthetic_dir, test_rows, monkeypatch):
     without_pictures(monkeypatch)
-    test = external._choose(run, trained.load(run), str(synthetic_dir), "", "")
+    test = selection.choose(run, trained.load(run), str(synthetic_dir), "", "")
     kept = {test.found.rows[place]["image_id"] for place in test.places}
     assert kept == {row["image_id"] for row in test_rows}
     assert list(test.counts()) == ["seen in training or validation"]
@@ -200,7 +202,7 @@ def test_other_images_of_a_lesion_and_copies_of_a_picture_are_left_out(
         lesion = seen["lesion_id"] if name == "ISIC_0000001" else f"HAM_{name}"
         lines.append(f"{lesion},{name},nv,histo,50,male,back")
     (tmp_path / "HAM10000_metadata.csv").write_text("\n".join(lines) + "\n")
-    test = external._choose(run, trained.load(run), str(tmp_path), "", "")
+    test = selection.choose(run, trained.load(run), str(tmp_path), "", "")
     assert {test.found.rows[place]["image_id"]: why for place, why in test.reasons.items()} == {
         "ISIC_0000001": "seen in training or validation: another image of the lesion",
         "ISIC_0000003": "seen in training or validation: the same picture under another name",
@@ -227,7 +229,7 @@ def test_without_the_runs_records_it_says_that_nothing_was_checked(run, isic2018
     prepared = run.parent / "prepared"
     prepared.rename(tmp_path / "elsewhere")
     try:
-        test = external._choose(run, trained.load(run), str(isic2018), "", "")
+        test = selection.choose(run, trained.load(run), str(isic2018), "", "")
     finally:
         (tmp_path / "elsewhere").rename(prepared)
     assert "the run's prepared data set is not in" in test.unchecked
@@ -263,7 +265,7 @@ def test_eight_classes_are_tested_on_seven(run, isic2018, tmp_path, monkeypatch)
     folder = tmp_path / "run" / "evaluation" / "external_x"
     _, merged_NK, _, classes = read_predictions(folder / "predictions_external_x.csv")
     assert classes == HAM
-    test = external._choose(run, model, str(isic2018), "", "")
+    test = selection.choose(run, model, str(isic2018), "", "")
     probability_NC = external._predict(model, test, "none", 32)
     ak, scc, mel = (model.classes.index(name) for name in ("ak", "scc", "mel"))
     expected_N = probability_NC[:, ak] + probability_NC[:, scc]
@@ -346,7 +348,7 @@ def test_a_prepared_data_set_is_all_predicted_if_it_was_prepared_alike(
     found = external_data.read(str(prepared.directory), "", model.config.data, model.preprocess)
     assert len(found.rows) == sum(map(sum, prepared.counts.values()))
     without_pictures(monkeypatch)
-    test = external._choose(run, model, str(prepared.directory), "", "")
+    test = selection.choose(run, model, str(prepared.directory), "", "")
     probability_NC = external._predict(model, test, "none", 8)
     _, internal_NC, _, _ = read_predictions(run / "evaluation" / "test" / "predictions_test.csv")
     order = [test.found.rows[place]["image_id"] for place in test.places]
@@ -362,7 +364,7 @@ def test_a_prepared_data_set_is_all_predicted_if_it_was_prepared_alike(
 def test_the_mean_over_views_is_that_of_the_images_laid_in_eight_ways(run, isic2018, monkeypatch):
     without_pictures(monkeypatch)
     model = trained.load(run)
-    test = external._choose(run, model, str(isic2018), "", "")
+    test = selection.choose(run, model, str(isic2018), "", "")
     runner = outputs.Runner(model)
     images_N = [one.image_HWC for one in test.found.prepared(runner, test.places)]
     expected_NC = np.zeros((len(images_N), 7))
@@ -412,7 +414,7 @@ def test_lesions_that_the_runs_table_names_are_left_out(
         (tmp_path / "isic9" / "Test" / folder).mkdir(parents=True)
         for name in ids:
             shutil.copy(next(pictures), tmp_path / f"isic9/Test/{folder}/ISIC_{name}.jpg")
-    test = external._choose(run, model, str(tmp_path / "isic9"), "", "")
+    test = selection.choose(run, model, str(tmp_path / "isic9"), "", "")
     assert {test.found.rows[place]["image_id"]: why for place, why in test.reasons.items()} == {
         "ISIC_7000001": "seen in training or validation: another image of the lesion",
         "ISIC_7000003": "has two labels in the data: ISIC_7000003 is melanoma and nevus",

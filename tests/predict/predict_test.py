@@ -34,6 +34,8 @@ from skinjax.predict.outputs import Prepared, Runner
 from skinjax.threshold import operating_point
 from skinjax.train import train
 
+pytestmark = pytest.mark.usefixtures("fast_compilation")
+
 # What a threshold does on a split, as `operating_point.measure` gives it.
 POINT: dict[str, Any] = {
     **dict.fromkeys(("num_examples", "num_positive", *operating_point._COUNTS), 1),

@@ -9,11 +9,9 @@ import pytest
 import safetensors.numpy
 import scipy.special
 import sklearn.covariance
-from ml_collections import ConfigDict
 
 from skinjax import fitted, predict, unknown
 from skinjax.errors import InputError
-from skinjax.train import train
 from skinjax.unknown import Unknown
 from skinjax.unknown import fitting as unknown_fit
 
@@ -172,25 +170,22 @@ def test_broken_files(tmp_path: Path, content: bytes) -> None:
         unknown.load(tmp_path, 7, CLASSES)
 
 
-def test_fitted_to_a_run_and_used_by_the_predictor(config: ConfigDict, tmp_path: Path) -> None:
-    config.epochs = 1
-    config.model.head = (("dense", 8), ("relu",))
-    train(config, tmp_path)
-    path = unknown.fit(tmp_path, method="mahalanobis", max_per_class=4)
-    predictor = predict.Predictor(tmp_path)
+def test_fitted_to_a_run_and_used_by_the_predictor(trained_run: Path) -> None:
+    path = unknown.fit(trained_run, method="mahalanobis", max_per_class=4)
+    predictor = predict.Predictor(trained_run)
     assert predictor.unknown is not None
     assert predictor.unknown.method == "mahalanobis"
     model = predictor.model
-    assert path == fitted.path(tmp_path, model.step, fitted.UNKNOWN)
+    assert path == fitted.path(trained_run, model.step, fitted.UNKNOWN)
     # The validation images, in their shards, are those that the threshold lets pass.
     prepared = unknown_fit.open_data(model, {})
     images = [one["image"] for one in map(prepared.source(("val",)).__getitem__, range(14))]
     found = predictor.predict(images)
     assert sum(bool(one.abstained) for one in found) <= 1
     with pytest.raises(InputError, match="the method is 'x'"):
-        unknown.fit(tmp_path, method="x")
+        unknown.fit(trained_run, method="x")
     with pytest.raises(InputError, match="max_per_class is 0"):
-        unknown.fit(tmp_path, max_per_class=0)
+        unknown.fit(trained_run, max_per_class=0)
     model.config.data.train_on = "all"
     with pytest.raises(InputError, match="no split is left"):
         unknown_fit.open_data(model, {})
