@@ -19,6 +19,7 @@ from skinjax.experiment import Experiment
 from skinjax.phases import Phase
 
 _CHUNK_BYTES = 64 << 20  # that are read and copied to the devices at a time
+_CHUNKS_BESIDE = 3  # besides the images: padding, and chunks on their way
 
 
 class DeviceData:
@@ -84,7 +85,8 @@ class DeviceData:
 def is_wanted(experiment: Experiment, phases: Sequence[Phase], num_images: int) -> bool:
     """Says whether the images are to be on the devices: `config.data.on_device`.
 
-    "auto" is on where an accelerator has room for them beside what training takes at most.
+    "auto" is on where every process's accelerators have room for them beside what training takes.
+    All processes must call it together, and it says the same on each.
 
     Args:
       experiment: of the run.
@@ -92,30 +94,39 @@ def is_wanted(experiment: Experiment, phases: Sequence[Phase], num_images: int) 
       num_images: decoded, of `config.data.image_size`.
 
     Raises:
-      InputError: it is "on", and they don't fit.
+      InputError: it is "on", and they don't fit, be it on another process.
     """
     data = experiment.config.data
     if data.on_device == "off" or (data.on_device == "auto" and data.num_workers):
         return False
-    needed = num_images * data.image_size**2 * 3 + _CHUNK_BYTES
+    needed = num_images * data.image_size**2 * 3 + _CHUNKS_BESIDE * _CHUNK_BYTES
     free = experiment.mapper.free_memory()
     if data.on_device == "on":
-        if free is not None and needed > free:
+        has = "one of another process lacks"
+        if lacks := free is not None and needed > free:
+            has = f"has {free / 2**30:.1f} free"
+        if parallel.any_process(lacks):
             raise InputError(
                 f"config.data.on_device is on, and {num_images} images take {needed / 2**30:.1f}"
-                f" GiB of each device, which has {free / 2**30:.1f} free; set it to auto or off"
+                f" GiB of each device, which {has}; set it to auto or off"
             )
         return True
-    if free is None or needed > free:
-        return False
-    largest = max(phases, key=experiment.trained_bytes)
-    taken = sum(experiment_lib.memory_estimate(experiment, largest).values())
-    fits = needed + taken <= free
-    logging.info(
-        "%d decoded images take %.1f GiB of each device: they %s there (data.on_device=auto)",
-        num_images, needed / 2**30, "stay" if fits else "don't stay",
-    )  # fmt: skip
+    fits = free is not None and needed + _taken(experiment, phases) <= free
+    # No process may have left before: each waits for all.
+    fits = not parallel.any_process(not fits)
+    if free is not None:
+        logging.info(
+            "%d decoded images take %.1f GiB of each device: they %s there (data.on_device=auto)",
+            num_images, needed / 2**30, "stay" if fits else "don't stay",
+        )  # fmt: skip
     return fits
+
+
+def _taken(experiment: Experiment, phases: Sequence[Phase]) -> int:
+    """Bytes on one device that training needs in the largest phase."""
+    largest = max(phases, key=experiment.trained_bytes)
+    estimate = sum(experiment_lib.memory_estimate(experiment, largest).values())
+    return estimate * 3 // 2  # XLA's own scratch isn't in the estimate
 
 
 def _gathered(image_NP: jax.Array, row_B: jax.Array, *, shape: tuple[int, ...]) -> jax.Array:

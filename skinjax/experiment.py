@@ -222,14 +222,16 @@ def _shapes(config: ConfigDict, model: nn.Module, num_columns: int) -> dict[str,
 def memory_estimate(experiment: Experiment, phase: Phase) -> dict[str, int]:
     """Estimates bytes on one device in a phase's training step, from shapes alone.
 
-    The activations are what reverse-mode differentiation keeps of the forward pass before XLA
-    fuses or drops any, so the estimate errs upwards.
+    The activations are what reverse-mode differentiation keeps of the forward pass of one part
+    (`optimizer.accumulate`) before XLA fuses or drops any, and the whole batch's images before and
+    behind augmentation. XLA's own scratch isn't in it.
     """
     shapes = experiment.variable_shapes()
     trainable, _ = split_params(shapes["params"], phase)
-    parts = experiment.mapper.num_devices * experiment.config.optimizer.accumulate
-    batch_size = experiment.config.batch_size // parts
+    whole_size = experiment.config.batch_size // experiment.mapper.num_devices
+    batch_size = whole_size // experiment.config.optimizer.accumulate
     size = experiment.config.data.image_size
+    whole = jax.ShapeDtypeStruct((whole_size, size, size, 3), jnp.float32)
     image = jax.ShapeDtypeStruct((batch_size, size, size, 3), jnp.float32)
 
     def residuals(variables: Any, image_BHWC: jax.Array, key: jax.Array) -> Any:
@@ -258,7 +260,7 @@ def memory_estimate(experiment: Experiment, phase: Phase) -> dict[str, int]:
         "parameters": parameters * (2 if experiment.config.ema.decay else 1),
         "gradients": trained * (2 if accumulated else 1),
         "optimizer": _bytes(jax.eval_shape(experiment.optimizer(phase).init, trainable)),
-        "activations": max(0, _bytes(kept) - parameters) + 2 * _bytes(image),
+        "activations": max(0, _bytes(kept) - parameters) + 2 * _bytes(whole),
     }
 
 

@@ -78,6 +78,7 @@ class Loop:
         self._metadata = "" if experiment.encoder is None else experiment.encoder.to_json()
         data = training_data.open_data(experiment, prepared, trained_on)
         self._feed, self._val = data.feed, data.val
+        self._images_on_devices = data.on_devices
         self._steps_per_epoch, self._phases = data.steps_per_epoch, data.phases
         self._total_steps = sum(phase.num_steps for phase in self._phases)
         self._eval_step = experiment.eval_step()
@@ -122,7 +123,10 @@ class Loop:
     def _memory_advice(self) -> str:
         saved = self._checkpoints.steps()
         return out_of_memory.advice_for_training(
-            self._config, self._experiment.mapper.num_devices, saved[-1] if saved else None
+            self._config,
+            self._experiment.mapper.num_devices,
+            saved[-1] if saved else None,
+            images_on_devices=self._images_on_devices,
         )
 
     def _describe(self, workdir: Path) -> None:

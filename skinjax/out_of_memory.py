@@ -40,15 +40,19 @@ def explained(advice: Callable[[], str]) -> Iterator[None]:
         raise OutOfMemoryError(f"{where} ran out of memory{of}: {advice()}") from error
 
 
-def advice_for_training(config: ConfigDict, num_devices: int, saved_step: int | None) -> str:
+def advice_for_training(
+    config: ConfigDict, num_devices: int, saved_step: int | None, *, images_on_devices: bool
+) -> str:
     """Says which batch size to try, and what else needs less memory.
 
     Args:
       config: of the run.
       num_devices: over all processes.
       saved_step: of the latest checkpoint, which a run with another batch size can't go on from.
+      images_on_devices: whether the decoded images take memory of the devices, too.
     """
-    same_batch = [
+    same_batch = ["--config.data.on_device=off"] if images_on_devices else []
+    same_batch += [
         f"--config.{field}" for field in (
             f"optimizer.accumulate={_more_parts(config, num_devices)}",
             "model.remat=True",

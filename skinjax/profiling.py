@@ -24,6 +24,7 @@ class Profiler:
         self._end = min(self._begin + _STEPS, total_steps)
         self._is_due = enabled
         self._is_running = False
+        self._last = self._begin  # of the steps in the trace
 
     def step(self, step: int) -> contextlib.AbstractContextManager[Any]:
         """What step number `step`, from 1, is run in; starts the trace where it is due."""
@@ -36,6 +37,7 @@ class Profiler:
             self._is_running, self._is_due = True, False
         if not self._is_running:
             return contextlib.nullcontext()
+        self._last = step
         return jax.profiler.StepTraceAnnotation("train", step_num=step)
 
     def after(self, step: int, outputs: Any) -> None:
@@ -45,7 +47,10 @@ class Profiler:
             self.close()
 
     def close(self) -> None:
-        """Ends a trace that runs, also where the run was stopped within it."""
+        """Ends a trace that runs, also one that is cut short, and says where none began."""
+        if self._is_due:
+            self._is_due = False
+            logging.warning("no trace: the run ended before step %d", self._begin + 1)
         if not self._is_running:
             return
         self._is_running = False
@@ -53,5 +58,5 @@ class Profiler:
         logging.info(
             "a trace of steps %d to %d is in %s: drag its perfetto_trace.json.gz into "
             "https://ui.perfetto.dev, or pip install xprof and run xprof --logdir=%s",
-            self._begin + 1, self._end, self._directory, self._directory,
+            self._begin + 1, self._last, self._directory, self._directory,
         )  # fmt: skip

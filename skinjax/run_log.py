@@ -79,7 +79,14 @@ class RunLog:
         outputs: dict[str, Any],
         waited: float = 0.0,
     ) -> None:
-        """Takes the outputs of one step, on the host, and the seconds waited for its batch.
+        """Takes the outputs of one step, on the host.
+
+        Args:
+          step: its number, from 1.
+          phase: its index.
+          learning_rate: of it.
+          outputs: of it.
+          waited: the seconds waited for batches since the step before was taken.
 
         Raises:
           NonFiniteLossError: the loss is not finite, and not for an overflow that a smaller loss

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from skinjax import device_data, phases
+from skinjax import device_data, out_of_memory, phases
 from skinjax.data import builder, pipeline
 from skinjax.device_data import DeviceData
 from skinjax.experiment import Experiment
@@ -23,12 +23,14 @@ class TrainingData:
       val: what is validated on; None where there is none.
       phases: of the run, whose lengths depend on that of an epoch.
       steps_per_epoch: full batches in an epoch.
+      on_devices: whether the decoded images stay on the devices.
     """
 
     feed: Feed
     val: pipeline.Source | DeviceData | None
     phases: tuple[phases.Phase, ...]
     steps_per_epoch: int
+    on_devices: bool
 
 
 def open_data(
@@ -43,6 +45,7 @@ def open_data(
 
     Raises:
       InputError: there are too few images for a batch, or too many for the devices.
+      OutOfMemoryError: while the images were copied to the devices.
     """
     config = experiment.config
     num_images = sum(sum(prepared.counts[name]) for name in {*trained_on, "val"})
@@ -65,11 +68,14 @@ def open_data(
         feed = _device_feed(experiment, _on_devices(experiment, source))
     else:
         feed = _host_feed(experiment, source, prepared.labels(trained_on))
-    return TrainingData(feed, val, resolved, steps_per_epoch)
+    return TrainingData(feed, val, resolved, steps_per_epoch, on_devices)
 
 
 def _on_devices(experiment: Experiment, source: pipeline.Source) -> DeviceData:
-    return DeviceData(experiment.mapper, source, experiment.config.data.num_threads)
+    with out_of_memory.explained(
+        lambda: "the decoded images don't fit: set --config.data.on_device=off"
+    ):
+        return DeviceData(experiment.mapper, source, experiment.config.data.num_threads)
 
 
 def _device_feed(experiment: Experiment, train: DeviceData) -> Feed:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -39,6 +40,40 @@ def test_it_does_without_where_there_is_no_room(
     jax.config.update(NAMES[0], None)
     compile_cache.enable()
     assert jax.config.values[NAMES[0]] is None
+
+
+def test_what_another_process_removes_meanwhile_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiled = tmp_path / "skinjax" / "compiled"
+    compiled.mkdir(parents=True)
+    for name in "abc":
+        (compiled / name).write_bytes(b"0" * 40)
+    original = Path.stat
+
+    def stat(self: Path, **options: Any) -> os.stat_result:
+        if self.name == "a":
+            self.unlink(missing_ok=True)
+        return original(self, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    monkeypatch.setattr(compile_cache, "_MOST_BYTES", 50)
+    jax.config.update(NAMES[0], None)
+    compile_cache.enable()
+    assert jax.config.values[NAMES[0]] == str(compiled)
+    assert len(os.listdir(compiled)) == 1
+
+
+def test_what_can_t_be_pruned_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(directory: Path) -> None:
+        raise PermissionError(directory)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compile_cache, "_prune", fails)
+    jax.config.update(NAMES[0], None)
+    compile_cache.enable()
+    assert jax.config.values[NAMES[0]] == str(tmp_path / "skinjax" / "compiled")
 
 
 def test_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from skinjax import checkpoint, device_data, parallel, phases
 from skinjax.data import builder, metadata, pipeline
 from skinjax.device_data import DeviceData
-from skinjax.errors import InputError, StoppedError
-from skinjax.experiment import Experiment
+from skinjax.errors import InputError, OutOfMemoryError, StoppedError
+from skinjax.experiment import Experiment, memory_estimate
 from skinjax.stopping import StopRequest
 from skinjax.train import train
 
@@ -75,8 +75,8 @@ def test_a_run_goes_on_from_one_to_the_other_bit_for_bit(
 
 @pytest.mark.parametrize(
     ("setting", "free", "expected"),
-    [("auto", None, False), ("auto", 1 << 40, True), ("auto", 65 << 20, False),
-     ("auto", 70 << 20, True), ("on", None, True), ("off", 1 << 40, False)],
+    [("auto", None, False), ("auto", 1 << 40, True), ("auto", 193 << 20, False),
+     ("auto", 200 << 20, True), ("on", None, True), ("off", 1 << 40, False)],
 )  # fmt: skip
 def test_auto_is_where_there_is_room(
     config: ConfigDict,
@@ -98,5 +98,52 @@ def test_on_without_room_names_both_sizes(
     config.data.on_device = "on"
     experiment = Experiment.create(config, tuple("abcdefg"), np.ones(7))
     monkeypatch.setattr(parallel.Mapper, "free_memory", lambda self: 1 << 30)
-    with pytest.raises(InputError, match=r"3000000 images take 2\.2 GiB .* has 1\.0 free"):
+    with pytest.raises(InputError, match=r"3000000 images take 2\.3 GiB .* has 1\.0 free"):
         device_data.is_wanted(experiment, (), 3_000_000)
+
+
+def test_all_processes_decide_the_same(config: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This one has room, another one hasn't."""
+    experiment = Experiment.create(config, tuple("abcdefg"), np.ones(7))
+    resolved = phases.resolve(config, experiment.layers, 3)
+    monkeypatch.setattr(parallel.Mapper, "free_memory", lambda self: 1 << 40)
+    monkeypatch.setattr(parallel, "any_process", lambda flag: True)
+    config.data.on_device = "auto"
+    assert not device_data.is_wanted(experiment, resolved, 100)
+    config.data.on_device = "on"
+    with pytest.raises(InputError, match="which one of another process lacks; set it to auto"):
+        device_data.is_wanted(experiment, resolved, 100)
+
+
+def test_no_process_decides_alone(config: ConfigDict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory is unknown, too: the others would wait for ever."""
+    asked: list[bool] = []
+    experiment = Experiment.create(config, tuple("abcdefg"), np.ones(7))
+    monkeypatch.setattr(parallel, "any_process", lambda flag: asked.append(flag) or flag)
+    for setting in ("auto", "on"):
+        config.data.on_device = setting
+        device_data.is_wanted(experiment, (), 100)
+    assert asked == [True, False]
+
+
+def test_the_estimate_counts_the_whole_batch_s_images(config: ConfigDict) -> None:
+    """Which are augmented before the batch is parted."""
+    activations = []
+    for batch_size, parts in ((32, 4), (64, 8)):
+        config.batch_size, config.optimizer.accumulate = batch_size, parts
+        experiment = Experiment.create(config, tuple("abcdefg"), np.ones(7))
+        (phase,) = phases.resolve(config, experiment.layers, 3)
+        activations.append(memory_estimate(experiment, phase)["activations"])
+    assert activations[1] - activations[0] == 2 * 32 * config.data.image_size**2 * 3 * 4
+
+
+def test_no_memory_for_the_images_is_said_in_one_line(
+    config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: parallel.Mapper, shape: Any, dtype: Any) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: trying to allocate 9.31GiB.")
+
+    monkeypatch.setattr(parallel.Mapper, "filled", fails)
+    config.data.on_device = "on"
+    with pytest.raises(OutOfMemoryError, match=r"9\.31GiB.*don't fit: .*data\.on_device=off"):
+        train(config, tmp_path / "run")

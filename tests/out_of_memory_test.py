@@ -62,7 +62,7 @@ def test_what_to_try_is_what_devices_parts_and_pairs_divide(
     config.batch_size = batch_size
     config.optimizer.accumulate = parts
     config.augment.mixup_alpha = mixup
-    line = out_of_memory.advice_for_training(config, num_devices, saved_step=None)
+    line = out_of_memory.advice_for_training(config, num_devices, None, images_on_devices=False)
     assert f"config.batch_size={batch_size}" in line
     assert ("--config.batch_size=" in line) == (smaller is not None)
     assert smaller is None or f"--config.batch_size={smaller}," in line
@@ -72,12 +72,21 @@ def test_what_to_try_is_what_devices_parts_and_pairs_divide(
 
 def test_a_run_with_checkpoints_goes_on_with_the_same_batch() -> None:
     config = default_config()
-    line = out_of_memory.advice_for_training(config, 1, saved_step=120)
+    line = out_of_memory.advice_for_training(config, 1, saved_step=120, images_on_devices=False)
     assert "step 120 is saved: the same command with --config.optimizer.accumulate=2 or " in line
     assert "--config.batch_size=32 or --config.model.dtype=bfloat16 in a new --workdir" in line
     config.batch_size = 1
     config.model.update(remat=True, dtype="bfloat16")
-    assert "smaller config.data.image_size" in out_of_memory.advice_for_training(config, 1, 120)
+    line = out_of_memory.advice_for_training(config, 1, saved_step=120, images_on_devices=False)
+    assert "smaller config.data.image_size" in line
+
+
+@pytest.mark.parametrize("saved_step", [None, 120])
+def test_images_on_the_devices_are_the_first_to_go(saved_step: int | None) -> None:
+    config = default_config()
+    line = out_of_memory.advice_for_training(config, 1, saved_step, images_on_devices=True)
+    assert "--config.data.on_device=off, --config.optimizer.accumulate=2" in line
+    assert saved_step is None or "the same command with --config.data.on_device=off" in line
 
 
 def test_evaluation_names_its_own_batch_size() -> None:

@@ -185,8 +185,10 @@ def test_a_signal_to_one_process_stops_both_and_they_go_on(
     assert step < config.epochs * (images // config.batch_size)
     assert_shares(alone, stopped, images, least=step)
 
+    config.data.on_device = "on"
     resumed = run(config, both, num_processes=2)
     assert [ended.code for ended in resumed] == [0, 0], [e.errors for e in resumed]
+    assert all(tuple(range(images)) in ended.batches(images) for ended in resumed)
     assert resumed[1].changes() == stopped[1].changes() == []
     assert f"going on from step {step}" in resumed[0].errors
     assert_same_parameters(tmp_path / "alone", both)

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from skinjax import checkpoint, models, run_log, workdir
+from skinjax import checkpoint, models, profiling, run_log, workdir
 from skinjax.config import phase
 from skinjax.data import builder, synthetic
 from skinjax.errors import InputError, NonFiniteLossError, OriginError, StoppedError
 from skinjax.experiment import Experiment
 from skinjax.loop import Loop
+from skinjax.profiling import Profiler
 from skinjax.train import train
 
 
@@ -437,6 +438,31 @@ def test_a_profile_is_a_trace_of_a_few_steps(config: ConfigDict, tmp_path: Path)
     traced = set(re.findall(r'"step_num": ?"?(\d+)', text))
     assert traced == {str(step) for step in range(max(2, steps - 4), steps + 1)}
     assert "wait for a batch" in text
+
+
+def test_a_profile_says_which_steps_are_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run that has ended already, and of one that is stopped within the trace."""
+    said: list[str] = []
+    for name in ("info", "warning"):
+        note = lambda text, *values: said.append(text % values)  # noqa: E731
+        monkeypatch.setattr(profiling.logging, name, note)
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda *args, **options: None)
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: None)
+    Profiler(tmp_path, start_step=0, total_steps=20, enabled=False).close()
+    assert said == []
+    Profiler(tmp_path, start_step=20, total_steps=20, enabled=True).close()
+    assert said.pop() == "no trace: the run ended before step 22"
+    profiler = Profiler(tmp_path, start_step=0, total_steps=20, enabled=True)
+    for step in range(1, 13):
+        with profiler.step(step):
+            pass
+        profiler.after(step, ())
+    profiler.close()
+    profiler.close()
+    assert len(said) == 1
+    assert said[0].startswith("a trace of steps 11 to 12 is in ")
 
 
 def test_a_run_of_an_earlier_version_goes_on(

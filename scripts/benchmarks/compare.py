@@ -11,7 +11,8 @@ same without augmentation, "infer" evaluation's; all on uint8 images that are on
 Each table gives the median of the rounds, their range, and the median and range of the ratios,
 round by round, to timm: to the better of eager and compiled on a CPU, to the better of what is
 compiled on a GPU. The last column is the ratio that this project wants (at 224 px). Without --peer
-it compares the lowerings alone.
+it compares the lowerings alone. On a CPU timm's process keeps freed memory for itself as skinjax's
+does; with --peer_malloc=default it is PyTorch as it comes, which is slower there.
 """
 
 import argparse
@@ -50,7 +51,9 @@ def main() -> None:
     # How long compiling takes is for `train.py` to say.
     network_step.start(arguments.devices, cached=True)
     batch, dtype = network_step.usual(arguments.batch, arguments.dtype)
-    peer = peer_lib.Peer(arguments.peer, "peer_timm.py") if arguments.peer else None
+    peer = None
+    if arguments.peer:
+        peer = peer_lib.Peer(arguments.peer, "peer_timm.py", arguments.peer_malloc)
     results: list[dict[str, Any]] = []
     rows: list[list[object]] = []
     for name in arguments.models:
@@ -78,6 +81,7 @@ def _arguments() -> argparse.Namespace:
     add = network_step.add_flags(parser)
     add("--peer", "", "Python of an environment with timm; none: skinjax alone")
     text = "timm's contestants: eager, compiled, or a mode of torch.compile (reduce-overhead)"
+    peer_lib.add_malloc_flag(parser)
     add("--peers", ["eager", "compiled"], text, type=network_step.names)
     text = "comma-separated: auto, cpu, xla"
     add("--lowerings", ["auto"], text, type=network_step.names)

@@ -12,9 +12,11 @@ of the training go in turns with `peer_training.py`, which says how it differs, 
 as JPEG files. The second table has the images of an epoch, trained and validated, in a second,
 medians of the rounds: over the epochs but the first, in which both compile and warm up, and over
 the whole training, for skinjax with its start and imports, for PyTorch without. Wanted are 1.2
-times PyTorch on a CPU and 1.5 on a GPU, of the first of these.
+times PyTorch on a CPU and 1.5 on a GPU, of the first of these. On a CPU the peer keeps freed memory
+for itself as skinjax does; with --peer_malloc=default it is PyTorch as it comes, which is slower.
 
-On a GPU: --data=PREPARED --epochs=30, which is to take under 120 seconds with an empty cache.
+On a GPU: --data=PREPARED --epochs=30, which with 10,000 images is to take under 120 seconds with an
+empty cache. How many images there are is said above the table.
 """
 
 import argparse
@@ -33,7 +35,7 @@ from typing import Any
 import record
 import run_config
 from ml_collections import ConfigDict
-from peer import Peer
+from peer import Peer, add_malloc_flag
 
 from skinjax import config as config_lib
 from skinjax.data import builder, images, prepared, threads
@@ -50,20 +52,35 @@ def main() -> None:
     config = run_config.make(arguments, arguments.model, on_cpu=on_cpu)
     config.epochs = arguments.epochs
     work = Path(arguments.work)
-    (work / "end_to_end.json").write_text(config_lib.to_json(config))
+    (work / "end_to_end_config.json").write_text(config_lib.to_json(config))
     (work / "end_to_end.py").write_text(
         "from skinjax.config import load_config\n\n\ndef get_config():\n"
-        f"    return load_config({str((work / 'end_to_end.json').resolve())!r})\n"
+        f"    return load_config({str((work / 'end_to_end_config.json').resolve())!r})\n"
     )
     shutil.rmtree(work / "compiled", ignore_errors=True)
     passes = {name: _chain(work) for name in ("empty cache", "again")[: 1 + arguments.again]}
     headers, rows = _parts_table(passes)
-    results: list[dict[str, Any]] = [{"parts": passes}]
+    about = _about(config)
+    results: list[dict[str, Any]] = [{"parts": passes, **about}]
+    record.write(arguments.json, "end_to_end", results)  # what there is, if the turns are cut short
+    print(", ".join(f"{name} {value}" for name, value in about.items()) + "\n", flush=True)
     if arguments.peer:
         record.report("", "end_to_end", [], headers, rows)
         results.append(_turns(arguments, config, work, on_cpu=on_cpu))
         headers, rows = _turns_table(results[-1])
     record.report(arguments.json, "end_to_end", results, headers, rows)
+
+
+def _about(config: ConfigDict) -> dict[str, Any]:
+    """What is trained, how, and on how many images of each split."""
+    counts = prepared.open_prepared(Path(config.data.directory)).counts
+    return {
+        "model": config.model.name,
+        "batch": config.batch_size,
+        "dtype": config.model.dtype,
+        "epochs": config.epochs,
+        "images": {split: sum(of_class) for split, of_class in counts.items()},
+    }
 
 
 def _chain(work: Path) -> dict[str, dict[str, float]]:
@@ -126,7 +143,7 @@ def _turns(
         "augment": config_lib.plain(config.augment),
     }
     rounds: dict[str, list[float]] = {"skinjax": [], "torch": [], "whole": [], "torch_whole": []}
-    with Peer(arguments.peer, "peer_training.py") as torch:
+    with Peer(arguments.peer, "peer_training.py", arguments.peer_malloc) as torch:
         for _ in range(arguments.rounds):
             workdir = work / "run"
             shutil.rmtree(workdir)
@@ -190,6 +207,7 @@ def _arguments() -> argparse.Namespace:
     add("--epochs", type=int, default=3, help="(default: 3)")
     add("--again", type=int, default=1, help="1 repeats it with the cache, 0 not (default: 1)")
     add("--peer", default="", help="Python of an environment with torch, timm and torchvision")
+    add_malloc_flag(parser)
     add("--rounds", type=int, default=3, help="of the turns with the peer (default: 3)")
     add("--mode", default="", help="of PyTorch; empty is eager on a CPU, compiled else")
     add("--workers", type=int, default=0, help="of the DataLoader; 0 is one a core (default: 0)")

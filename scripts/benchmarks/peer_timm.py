@@ -11,7 +11,10 @@ the device, augmented there as one batch; channels_last; autocast for bfloat16; 
 groups of parameters, gradients clipped by their norm, dropout of 0.2 before the last layer. It
 differs in what does not show: a constant learning rate for a cosine, PyTorch's Gaussian noise for a
 faster one that is nearly normal, and no probabilities nor sums of the loss kept for the log.
+On a CPU glibc is tuned as skinjax's is (`peer.keep_freed_memory`), unless the benchmark asks for
+PyTorch as it comes, which is slower.
 """
+# ruff: noqa: E402 - glibc is tuned between the imports
 
 import contextlib
 import functools
@@ -21,6 +24,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import peer
+
+MALLOC = peer.keep_freed_memory()  # before PyTorch's threads
+
 
 with contextlib.suppress(ImportError):
     import timm_on_cpu  # noqa: F401
@@ -206,7 +212,7 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as JAX has it
     device = torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu"
     versions = {"timm": timm.__version__, "torch": torch.__version__, "device": device}
-    peer.serve(versions | {"threads": torch.get_num_threads()}, answer)
+    peer.serve(versions | {"threads": torch.get_num_threads(), "malloc": MALLOC}, answer)
 
 
 if __name__ == "__main__":

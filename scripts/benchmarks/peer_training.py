@@ -10,8 +10,11 @@ decoding and torchvision's v2 transforms in them on uint8 (as in `peer_loader.py
 and copies that don't wait; timm's network with dropout of 0.2, channels_last, autocast for
 bfloat16; AdamW (fused) on two groups of parameters with the gradients' norm clipped, and the loss
 read one step behind. It differs in what takes no time: a constant learning rate for a warm-up and a
-cosine, and no files of logs and checkpoints. Rotation and crop are two samplings.
+cosine, and no files of logs and checkpoints. Rotation and crop are two samplings. On a
+CPU glibc is tuned as skinjax's is (`peer.keep_freed_memory`), unless the benchmark asks for PyTorch
+as it comes, which is slower.
 """
+# ruff: noqa: E402 - glibc is tuned between the imports
 
 import contextlib
 import functools
@@ -22,6 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import peer
+
+MALLOC = peer.keep_freed_memory()  # before PyTorch's threads
+
 import peer_loader
 import torch
 from torchvision.transforms import v2
@@ -154,7 +160,7 @@ def main() -> None:
     torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as JAX has it
     device = torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu"
     versions = {"timm": timm.__version__, "torch": torch.__version__, "device": device}
-    peer.serve(versions | {"threads": torch.get_num_threads()}, answer)
+    peer.serve(versions | {"threads": torch.get_num_threads(), "malloc": MALLOC}, answer)
 
 
 if __name__ == "__main__":

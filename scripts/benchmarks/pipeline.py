@@ -11,10 +11,12 @@ for the others. Then all of these take turns, each for --seconds:
 - pipeline: what training does, shards to shuffled batches to arrays that are on the device, by
   threads and by worker processes, from JPEG and raw shards and from the cache of decoded images;
 - DataLoader: the files by `peer_loader.py` in another environment's Python (--peer), with the
-  augmentation of skinjax's default config and without any.
+  augmentation of skinjax's default config and without any. Its glibc keeps freed memory as ours
+  does, unless --peer_malloc=default: PyTorch as it comes, which is slower.
 
 The pipeline augments nothing, here as in training: the device does, whose cost `train.py` and
 `end_to_end.py` hold. So its ratio to a DataLoader that augments is what a user gains on the host.
+The share of time that training waits for batches is in `loop.py`.
 
 Before it is timed, each takes as many batches as it reads ahead. Ratios are medians of those within
 a round: to bare decoding on all cores, and to the DataLoader that augments and is the fastest.
@@ -24,6 +26,7 @@ on a busy machine. For one core: `taskset -c 0 python ...`.
 
 import argparse
 import contextlib
+import hashlib
 import itertools
 import statistics
 import sys
@@ -37,7 +40,7 @@ import cv2
 import jax
 import numpy as np
 import record
-from peer import Peer, PeerError
+from peer import Peer, PeerError, add_malloc_flag
 
 from skinjax import parallel
 from skinjax.config import default_config
@@ -66,11 +69,14 @@ def main() -> None:
     parallel.initialize(default_config().parallel)
     folders = _prepare(arguments)
     turns = {**_bare(folders["files"], arguments), **_pipelines(folders, arguments)}
+    about: dict[str, dict[str, Any]] = {}
     with contextlib.ExitStack() as stack:
         if arguments.peer:
-            peer = stack.enter_context(Peer(arguments.peer, "peer_loader.py"))
-            turns |= _loaders(folders["files"], peer, arguments)
-        results = _measure(turns, arguments)
+            peer = stack.enter_context(
+                Peer(arguments.peer, "peer_loader.py", arguments.peer_malloc)
+            )
+            turns |= _loaders(folders["files"], peer, arguments, about)
+        results = [one | about.get(one["what"], {}) for one in _measure(turns, arguments)]
     rows = [
         [
             one["what"],
@@ -104,6 +110,7 @@ def _arguments() -> argparse.Namespace:
     add("--threads", "1,2,4", "threads that read batches, one pipeline each")
     add("--workers", "2", "worker processes, one more pipeline each, from JPEG shards")
     add("--peer", "", "Python of an environment with torch and torchvision")
+    add_malloc_flag(parser)
     add("--peer_workers", "0,2,4", "worker processes of the DataLoaders")
     add("--rounds", 5, "turns of each", type=int)
     add("--seconds", 2.0, "of one turn", type=float)
@@ -112,8 +119,10 @@ def _arguments() -> argparse.Namespace:
 
 
 def _prepare(arguments: argparse.Namespace) -> dict[str, Path]:
-    """The folders of JPEG files, and of the shards of each encoding."""
-    work = arguments.work / f"{arguments.count}_of_{arguments.size}"
+    """The folders of JPEG files, and of the shards of each encoding; one for each --images."""
+    origin = str(Path(arguments.images).resolve()) if arguments.images else "drawn"
+    digest = hashlib.sha256(origin.encode()).hexdigest()[:8]
+    work = arguments.work / f"{arguments.count}_of_{arguments.size}_{digest}"
     if not arguments.images:
         drawn = work / "drawn"
         lesions = min(400, arguments.count)
@@ -172,14 +181,20 @@ def _bare(files: Path, arguments: argparse.Namespace) -> dict[str, Turn]:
         return len(chunk)
 
     def on(num_threads: int) -> Turn:
+        # All threads are waited for at the end of a pass, so it has many chunks for each.
+        a_pass = chunks * max(1, 64 * num_threads // len(chunks))
+
         def turn(seconds: float) -> tuple[int, float, float]:
-            with futures.ThreadPoolExecutor(num_threads) as executor:
+            executor = futures.ThreadPoolExecutor(num_threads)
 
-                def passes() -> Iterator[int]:
-                    while True:
-                        yield from executor.map(decode, chunks)
+            def passes() -> Iterator[int]:
+                while True:
+                    yield from executor.map(decode, a_pass)
 
+            try:
                 return _timed(passes(), seconds)
+            finally:
+                executor.shutdown(cancel_futures=True)
 
         return turn
 
@@ -241,11 +256,14 @@ def _pipeline(
     return turn
 
 
-def _loaders(files: Path, peer: Peer, arguments: argparse.Namespace) -> dict[str, Turn]:
+def _loaders(
+    files: Path, peer: Peer, arguments: argparse.Namespace, about: dict[str, dict[str, Any]]
+) -> dict[str, Turn]:
+    """The DataLoaders; their turns write into `about` what of the peer the JSON is to have."""
     settings = default_config().augment.to_dict()
     print(f"DataLoader: {peer.versions}", flush=True)
 
-    def ask(num_workers: int, augment: dict[str, Any]) -> Turn:
+    def ask(what: str, num_workers: int, augment: dict[str, Any]) -> Turn:
         def turn(seconds: float) -> tuple[int, float, None]:
             answer = peer.ask(
                 folder=str(files.resolve()),
@@ -254,15 +272,17 @@ def _loaders(files: Path, peer: Peer, arguments: argparse.Namespace) -> dict[str
                 augment=augment,
                 seconds=seconds,
             )
+            about[what] = {"peer": dict(peer.versions), "decoder": answer["decoder"]}
             return answer["images"], answer["seconds"], None
 
         return turn
 
-    return {
-        f"DataLoader, {what}, {num_workers} workers": ask(num_workers, augment)
-        for what, augment in (("augmented", settings), ("decoded alone", {}))
+    chosen: list[tuple[str, int, dict[str, Any]]] = [
+        (f"DataLoader, {kind}, {num_workers} workers", num_workers, augment)
+        for kind, augment in (("augmented", settings), ("decoded alone", {}))
         for num_workers in _numbers(arguments.peer_workers)
-    }
+    ]
+    return {what: ask(what, num_workers, augment) for what, num_workers, augment in chosen}
 
 
 def _timed(counts: Iterator[int], seconds: float) -> tuple[int, float, float]:

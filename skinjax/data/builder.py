@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -288,7 +289,8 @@ def _build_split(
     def row_of(index: int) -> dict[str, Any]:
         record = records[index]
         known = record_row(record) | {"label": reading.classes[record.label]}
-        known |= {"split": str(split_N[index]), "group": group_N[index]}
+        split = sys.intern(str(split_N[index]))  # NumPy gives a new one each time
+        known |= {"split": split, "group": group_N[index]}
         return known | facts[index] | {"position": int(position_N[index])}
 
     # By split, and in each as the images lie in the store.

@@ -9,8 +9,9 @@ _MOST = 1 << 14  # distinct values that are looked for again
 class Rows(Sequence[dict[str, Any]]):
     """A table of named columns: `rows[i]` is a new dict of row i.
 
-    Values that repeat are kept once, and a row takes 8 bytes for each column besides: a patient's
-    age, sex and site are 24 bytes where a dict with them is 250.
+    Values that repeat are kept once as long as few are distinct (after 16,384 of them, new ones are
+    kept as they come), and a row takes 8 bytes for each column besides: a patient's age, sex and
+    site are 24 bytes where a dict with them is 250.
     """
 
     def __init__(self, names: Sequence[str], values: Iterable[Sequence[Any]]):

@@ -39,9 +39,11 @@ class ShardReader:
           encoding: of the images, one of `shards.ENCODINGS`.
         """
         # TFDS imports most of itself at the first use of each part: `shards` has a lock for it.
+        from google.protobuf.message import DecodeError
         from tensorflow_datasets.proto import tf_example_generated_pb2
 
         self._parse = tf_example_generated_pb2.Example.FromString
+        self._parse_error = DecodeError
         self._shards = list(shards)
         self._first_S = np.cumsum([0, *(length for _, length in shards)])
         self._readers: list[Any] = [None] * len(self._shards)
@@ -81,7 +83,12 @@ class ShardReader:
         """Decodes each image into its row; yields the row and its TFDS features."""
         for path, rows, records in self._records(indices):
             for row, record in zip(rows, records, strict=True):
-                features = self._parse(record).features.feature
+                try:
+                    features = self._parse(record).features.feature
+                except self._parse_error as error:
+                    raise InputError(
+                        f"image {indices[row]} in {path}: no TFDS example ({error})"
+                    ) from None
                 (data,) = features["image"].bytes_list.value
                 try:
                     self._decode(data, image_BHWC[row])

@@ -108,8 +108,9 @@ def write(
 ) -> None:
     """Verifies, preprocesses and writes the images of one shard on all cores, unless it is there.
 
-    The same records give the same bytes, whoever writes them: a thread pool here or a worker of
-    Apache Beam. `on_image` is called after each image.
+    The same records give the same examples in the same order, whoever writes them: a thread pool
+    here or a worker of Apache Beam. The file's bytes may differ from one process to another: TFDS's
+    serialized examples do. `on_image` is called after each image.
 
     Raises:
       OSError: among others a full disk.

@@ -111,6 +111,8 @@ def _backward(
     sum_C = jnp.sum(dz, axes)
     # Not of dz * centred: the CPU would write the centred image for it.
     product_C = (jnp.sum(dz * x, axes) - mean_C * sum_C) * inverse_C
+    rounding_C = 4 * jnp.finfo(jnp.float32).eps * jnp.square(mean_C)
+    product_C = jnp.where(var_C > rounding_C, product_C, 0)  # else all of it is rounding
     count = x.size // x.shape[-1]
     # The statistics are over the global batch, the gradients of the parameters this replica's.
     mean_dz_C, mean_product_C = _mean((sum_C / count, product_C / count), axis_name)

@@ -14,7 +14,7 @@ class _Peer:
 
     versions = {"timm": "none"}  # noqa: RUF012
 
-    def __init__(self, python: str, script: str) -> None:
+    def __init__(self, python: str, script: str, malloc: str) -> None:
         self.asked = []
 
     def ask(self, **request):

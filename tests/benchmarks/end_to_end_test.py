@@ -17,7 +17,7 @@ class _Torch:
 
     versions = {"torch": "none"}  # noqa: RUF012
 
-    def __init__(self, python: str, script: str) -> None:
+    def __init__(self, python: str, script: str, malloc: str) -> None:
         assert script == "peer_training.py"
 
     def __enter__(self) -> "_Torch":
@@ -46,7 +46,7 @@ def test_parts_and_turns(
 
     def verb(work: Path, name: str, *arguments: str) -> dict[str, float]:
         if name == "train":
-            run = config_lib.load_config(work / "end_to_end.json")
+            run = config_lib.load_config(work / "end_to_end_config.json")
             assert (run.epochs, run.batch_size, run.model.name) == (3, 16, "resnet18")
             (work / "run").mkdir()
             (work / "run" / "history.csv").write_text("epoch,seconds\n1,9\n2,1\n3,1\n")
@@ -63,6 +63,15 @@ def test_parts_and_turns(
     assert "| all | 36.0 | 36.0 |" in printed
     images = sum(data.counts["train"]) // 16 * 16 + sum(data.counts["val"])
     parts, turns = json.loads(path.read_text())["results"]
+    about = {name: value for name, value in parts.items() if name != "parts"}
+    assert about == {
+        "model": "resnet18",
+        "batch": 16,
+        "dtype": "float32",
+        "epochs": 3,
+        "images": {split: sum(counts) for split, counts in data.counts.items()},
+    }
+    assert f"model resnet18, batch 16, dtype float32, epochs 3, images {about['images']}" in printed
     assert set(parts["parts"]) == {"empty cache", "again"}
     assert turns["rounds"] == {
         "skinjax": [images] * 2,

@@ -1,8 +1,10 @@
 """The pipelines' turns at toy sizes, with a DataLoader that only says how fast it was."""
 
+import argparse
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from skinjax.data import images, threads
@@ -16,7 +18,7 @@ class _Peer:
     versions = {"torch": "none"}  # noqa: RUF012
     asked: list[dict] = []  # noqa: RUF012
 
-    def __init__(self, python: str, script: str) -> None:
+    def __init__(self, python: str, script: str, malloc: str) -> None:
         assert (python, script) == ("x", "peer_loader.py")
 
     def __enter__(self):
@@ -31,7 +33,8 @@ class _Peer:
         self.asked.append(request)
         if request["workers"] == 3:
             raise PeerError("RuntimeError: no third")
-        return {"images": 100, "seconds": 0.1 if request["workers"] else 0.2}
+        seconds = 0.1 if request["workers"] else 0.2
+        return {"images": 100, "seconds": seconds, "decoder": "decode_pillow"}
 
 
 @pytest.fixture
@@ -76,6 +79,8 @@ def test_each_source_takes_its_turns(benchmark, tmp_path, capsys):
 def test_ratios_to_the_fastest_loader_that_augments(benchmark, capsys):
     results = benchmark("--peer=x", "--peer_workers=0,2,3", "--sources=raw")
     assert results["DataLoader, augmented, 0 workers"]["to_dataloader"] == pytest.approx(0.5)
+    assert results["DataLoader, augmented, 0 workers"]["decoder"] == "decode_pillow"
+    assert results["DataLoader, augmented, 0 workers"]["peer"] == {"torch": "none"}
     assert results["DataLoader, decoded alone, 2 workers"]["to_dataloader"] == pytest.approx(1)
     assert "DataLoader, augmented, 3 workers" not in results  # said, and the others go on
     assert "DataLoader, augmented, 3 workers: RuntimeError: no third" in capsys.readouterr().out
@@ -83,3 +88,17 @@ def test_ratios_to_the_fastest_loader_that_augments(benchmark, capsys):
     assert (asked["batch"], asked["workers"]) == (4, 0)
     assert asked["augment"]["rotation_degrees"] == 3.0
     assert _Peer.asked[-1]["augment"] == {}
+
+
+def test_other_images_are_not_taken_for_those_of_an_earlier_run(tmp_path):
+    import pipeline
+
+    for shade in (0, 200):
+        folder = tmp_path / str(shade)
+        folder.mkdir()
+        image_HWC = np.full((8, 8, 3), shade, np.uint8)
+        (folder / "one.jpg").write_bytes(images.encode_jpeg(image_HWC))
+        given = {"images": str(folder), "work": tmp_path / "work", "count": 2, "size": 8}
+        files = pipeline._prepare(argparse.Namespace(**given))["files"]
+        means = [images.decode(path).mean() for path in files.iterdir()]
+        assert means == pytest.approx([shade] * 2, abs=2)

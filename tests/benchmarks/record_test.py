@@ -76,3 +76,15 @@ def test_a_dead_peer_ends_the_benchmark(tmp_path):
     script.write_text("raise SystemExit(3)")
     with pytest.raises(SystemExit, match="exit 3"):
         peer.Peer(sys.executable, script)
+
+
+@pytest.mark.parametrize("wanted", ["tuned", "default"])
+def test_a_peer_allocates_as_it_is_told(tmp_path, monkeypatch, wanted):
+    import peer
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    script = tmp_path / "half.py"
+    told = _PEER.replace('"half"}}', '"half", "malloc": peer.keep_freed_memory()}}')
+    script.write_text(told.format(folder=str(_FOLDER)))
+    with peer.Peer(sys.executable, script, wanted) as half:
+        assert half.versions["malloc"] == wanted

@@ -102,6 +102,19 @@ def test_a_broken_image_is_named(make_store):
             shard_reader.ShardReader(reader._shards, (8, 8, 3), encoding).load([0])
 
 
+def test_a_record_that_is_no_example_is_named(make_store, monkeypatch):
+    store = make_store()
+    reader = shards.open_shards(store)
+    records = reader._records
+
+    def broken(indices):
+        return ((path, rows, [b"\xff"]) for path, rows, _ in records(indices))
+
+    monkeypatch.setattr(reader, "_records", broken)
+    with pytest.raises(InputError, match=r"image 7 in .*array_record.*: no TFDS example \("):
+        reader.load([7])
+
+
 def test_a_damaged_shard_is_not_decoded(make_store):
     store = make_store()
     path = sorted(store.glob("*array_record*"))[-1]

@@ -63,6 +63,17 @@ def test_gradients_over_replicas_are_those_of_the_global_batch(activation: str) 
         np.testing.assert_allclose(one.sum(0), other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("constant", [0.0, 5.0, 1000.0])
+def test_a_constant_channel_gives_its_scale_no_gradient(constant: float) -> None:
+    x, scale_C, bias_C = operands()
+    x = x.at[..., 0].set(constant)
+    dy = random(x.shape, 3)
+    dx, dscale_C, _ = jax.vjp(lambda *args: fused(*args, "silu", None), x, scale_C, bias_C)[1](dy)
+    assert dscale_C[0] == 0
+    assert jnp.all(dscale_C[1:] != 0)
+    np.testing.assert_allclose(dx[..., 0].mean(), 0, atol=1e-4)  # as that of any channel
+
+
 def test_half_precision_reduces_in_float32() -> None:
     x, scale_C, bias_C = operands()
     half = x.astype(jnp.bfloat16)
