@@ -48,7 +48,7 @@ def _phase(experiment: Experiment, phase: phases.Phase, steps_per_epoch: int) ->
         f"{phases.describe_trainable(phase, experiment.layers)}\n"
         f"  {phase.num_steps} steps, {phase.num_steps / steps_per_epoch:g} epochs of "
         f"{steps_per_epoch}, peak learning rate {phase.learning_rate:g}\n"
-        f"  memory on each of {experiment.mapper.num_devices} device(s), at most about "
+        f"  memory on each of {experiment.mapper.num_devices} device(s), about "
         f"{sum(memory.values()) / 2**20:,.0f} MiB: {parts}\n"
         + summary.describe(experiment.variable_shapes(), phase, experiment.layers)
     )
