@@ -36,6 +36,13 @@ from skinjax.models.layers import BatchNorm, Conv, Mode, Settings
 from skinjax.train import train
 
 _MANY_MAPS = 30_000  # Linux lets a process have 65,530; past them JAX crashes
+# Whose tests take longest, and so come first: at the end one worker would wait for the other.
+_SLOW = ("configs_test.py", "cross_validation_test.py", "processes_test.py", "survival_test.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Has the slow files first; the order within a file and among the others stays."""
+    items.sort(key=lambda item: item.path.name not in _SLOW)
 
 
 @pytest.fixture(scope="module", autouse=True)
