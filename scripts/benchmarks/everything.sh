@@ -13,7 +13,7 @@
 #   end2       end_to_end.py: the same once on about 10,000 images, drawn whatever IMAGES is, which
 #              alone takes minutes: the 30 epochs that are to take under 120 seconds
 #   scaling    scaling.py: records to 400,000, sizes, classes, CPU devices, processes
-#   host       prepare.py, load_weights.py, bootstrap.py, predict.py: what needs no GPU
+#   host       prepare.py, load_weights.py, bootstrap.py, predict.py, layers.py: what needs no GPU
 #
 # The environment may name OUT (folder of the JSON and of everything.log; runs/benchmarks), WORK (a
 # scratch folder; a new one that is removed), PYTHON (python3), PEER (the Python with torch and
@@ -184,6 +184,7 @@ host() {
   [ -n "${IMAGES:-}" ] && measure prepare "${images[@]}" --work="$WORK/prepare" \
     --count="$count" --rounds="$rounds"
   measure load_weights --work="$WORK/weights" --rounds="$rounds"
+  measure layers --rounds="$rounds"
   measure bootstrap --rounds="$rounds" --examples=$((count * 5)) --resamples="$count"
   [ -n "${IMAGES:-}" ] && measure predict "${images[@]}" --work="$WORK/predict" --model=resnet18 \
     --count="$count" --rounds="$rounds"

@@ -49,7 +49,7 @@ def main() -> None:
             results.append(
                 {
                     "layer": kind,
-                    "size": "{0} px, {1} to {2}, {3} x {3}, stride {4}".format(*layer),
+                    "size": _size(*layer),
                     "ours_ms": 1e3 * statistics.median(taken["ours"]),
                     "xla_ms": 1e3 * statistics.median(taken["xla"]),
                     "ratio": statistics.median(xla / ours for xla, ours in pairs),
@@ -58,6 +58,12 @@ def main() -> None:
     headers = ("layer", "size", "skinjax, ms", "XLA's way, ms", "times the speed")
     rows = [tuple(one.values()) for one in results]
     record.report(arguments.json, "layers", results, headers, rows)
+
+
+def _size(size: int, inputs: int, outputs: int, kernel: int, strides: int) -> str:
+    if not kernel:
+        return f"{size} px, {inputs} channels"
+    return f"{size} px, {inputs} to {outputs}, {kernel} x {kernel}, stride {strides}"
 
 
 def _contestants(
